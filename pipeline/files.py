@@ -84,7 +84,7 @@ def write_atomic(path: Path, data: bytes | str, *, sync: bool = True) -> None:
     """
     content = data.encode("utf-8") if isinstance(data, str) else data
     temporary = partial_path(path)
-    with disk_full_as_error(f"writing {path.name}", path.parent):
+    with disk_full_as_error(path.parent, f"writing {path.name}"):
         try:
             descriptor = os.open(temporary, _write_flags(), 0o666)
             with os.fdopen(descriptor, "wb") as file:
@@ -103,12 +103,12 @@ def write_atomic(path: Path, data: bytes | str, *, sync: bool = True) -> None:
 
 
 @contextmanager
-def disk_full_as_error(what: str, folder: Path) -> Iterator[None]:
+def disk_full_as_error(folder: Path, what: str = "writing") -> Iterator[None]:
     """Turn "no space left" of the system or of SQLite into a DiskFullError.
 
     Args:
+        folder: where (a file will do); its disk is asked how much is free.
         what: what was being done, for the message: `writing ep01.txt`.
-        folder: where; its disk is asked how much is free.
     """
     try:
         yield
@@ -153,7 +153,7 @@ def place(
         InputError: the disk cannot do this, and `or_copy` was not given.
         DiskFullError: no room; nothing is left behind.
     """
-    with disk_full_as_error(f"placing {destination.name}", destination.parent):
+    with disk_full_as_error(destination.parent, f"placing {destination.name}"):
         if how == "move":
             move_file(source, destination)
         elif how == "copy":
@@ -197,7 +197,7 @@ def copy_file(source: Path, destination: Path, *, sync: bool = True) -> None:
 
 
 def move_file(source: Path, destination: Path) -> None:
-    """Move a file or a link, also to another disk: then the source goes when the copy is complete and synced."""
+    """Move a file or a link; to another disk by a copy, and the source goes when the copy is complete."""
     try:
         rename_new(source, destination)
     except OSError as error:
