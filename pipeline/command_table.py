@@ -1,0 +1,76 @@
+"""Every command by name, with the module that holds it; modules are imported only when their command is used.
+
+A stage's module holds `Settings` and `run(job, settings)` and becomes a command by itself
+(pipeline/stage_command.py); other modules hold a click command named `command`. The summary here is the first
+line of the module's docstring; a test compares.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command."""
+
+    module: str
+    summary: str
+    group: str
+    has_settings: bool = (
+        False  # the module has a Settings dataclass, and celforge.toml a section of the command's name
+    )
+
+
+def stage(module: str, summary: str) -> Row:
+    """A row for a stage of data preparation."""
+    return Row(module, summary, "Data", has_settings=True)
+
+
+COMMANDS: dict[str, Row] = {
+    "init": Row("pipeline.commands.init", "Write a commented celforge.toml.", "Project"),
+    "ingest": stage(
+        "stages.ingest",
+        "Take a folder of screenshots in: read every picture, and name those that cannot be used.",
+    ),
+    "status": Row(
+        "pipeline.commands.status",
+        "Show what is known about a folder, by stage, outcome and reason.",
+        "Project",
+    ),
+    "undo": Row("pipeline.commands.undo", "Take back the last change of files.", "Project"),
+    "config": Row("pipeline.commands.config", "Show every setting and where it came from.", "Project"),
+    "catalog": Row(
+        "pipeline.commands.catalog", "Export and import what is known about the images.", "Project"
+    ),
+    "doctor": Row(
+        "pipeline.commands.doctor", "Look at Python, GPU, packages and disk, and say what to mend.", "Machine"
+    ),
+    "completion": Row("pipeline.commands.completion", "Print the shell's completion script.", "Machine"),
+}
+
+JOB_SECTION = "job"
+
+
+def load(name: str) -> ModuleType:
+    """Import the module of a command."""
+    return importlib.import_module(COMMANDS[name].module)
+
+
+def settings_classes() -> dict[str, type]:
+    """Every section of celforge.toml with its Settings dataclass, [job] first; imports the stages'
+    modules.
+    """
+    from pipeline.job import JobSettings
+
+    classes: dict[str, type] = {JOB_SECTION: JobSettings}
+    for name, row in COMMANDS.items():
+        if row.has_settings:
+            classes[name] = load(name).Settings
+    return classes
+
+
+def section_names() -> Mapping[str, object]:
+    """The names that a section of celforge.toml may have, without importing a stage."""
+    return {JOB_SECTION: None} | {name: None for name, row in COMMANDS.items() if row.has_settings}

@@ -1,0 +1,451 @@
+"""What a stage works with: the folder, the catalogue, workers, a bar. `map` is cached and resumable, `apply`
+can be taken back.
+
+A stage asks `job.images()`, maps a function over them, decides, and hands a plan to `job.apply`. It never
+opens the catalogue's
+file, never draws a bar and never catches an error of an item: that is done here, once.
+"""
+
+import os
+from collections import Counter as CountOf
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pipeline
+from pipeline import console
+from pipeline.catalog import Catalog, MediaFile, Outcome
+from pipeline.console import LOG
+from pipeline.errors import (
+    DiskFullError,
+    ExitCode,
+    InputError,
+    PipelineError,
+    SettingsError,
+    TooManyFailuresError,
+)
+from pipeline.files import disk_full_as_error
+from pipeline.interruption import Interruption, interruptible
+from pipeline.journal import apply_plan, recover
+from pipeline.media_names import Kind
+from pipeline.plan import Plan
+from pipeline.project import Project, find_project, locked
+from pipeline.scan import Problem, index_folder, media_files
+from pipeline.settings import Json, as_json, option
+from pipeline.workers import Failed, run_in_workers
+
+T = TypeVar("T")
+
+RESULT_CHUNK = 500  # results read from the catalogue at a time
+FEW_FAILURES = 10  # a share given by --max-failures never stops a run below this many
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSettings:
+    """Settings that every stage shares; section [job] of celforge.toml."""
+
+    workers: int = option(
+        0,
+        "Workers that read and decode; 0 takes one for each processor core.",
+        min=0,
+        max=256,
+        affects_result=False,
+    )
+    max_failures: str = option(
+        "10%",
+        "Failed items, as a number or a share, after which a run stops (a share never below 10 items).",
+        metavar="N|N%",
+        affects_result=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that could not be worked on."""
+
+    path: str
+    reason: str  # short, the same for all of its kind
+    detail: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What a stage did: the same for a person (text) and a machine (`--json`)."""
+
+    stage: str
+    counts: CountOf[tuple[str, str]] = field(default_factory=CountOf)  # (outcome, reason) -> files
+    failures: list[Failure] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)  # the stage's own results, in the order to show
+    made: list[Path] = field(default_factory=list)  # what to open or to use next
+    planned: list[dict[str, str]] | None = None  # --dry-run: the plan's rows
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """3 when items failed, else 0."""
+        return ExitCode.FAILED_ITEMS if self.failures else ExitCode.DONE
+
+
+class Mapped(Iterable[tuple[MediaFile, T]]):
+    """Results of `Job.map`, read from the catalogue while one goes through them, in the order of the
+    files.
+    """
+
+    def __init__(self, catalog: Catalog, step_id: int, files: Sequence[MediaFile]) -> None:
+        self.files = files  # those that have a result
+        self._catalog = catalog
+        self._step_id = step_id
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[tuple[MediaFile, T]]:
+        for start in range(0, len(self.files), RESULT_CHUNK):
+            chunk = self.files[start : start + RESULT_CHUNK]
+            values = self._catalog.results(self._step_id, [file.id for file in chunk])
+            for file in chunk:
+                yield file, values[file.id]
+
+
+class Job:
+    """One run of one stage on one folder. Made by `open_job`."""
+
+    def __init__(
+        self,
+        project: Project,
+        folder: Path,
+        stage: str,
+        catalog: Catalog,
+        *,
+        run_id: int,
+        settings: JobSettings,
+        is_dry_run: bool,
+        interruption: Interruption,
+    ) -> None:
+        self.project = project
+        self.folder = folder  # absolute: what the command was given
+        self.stage = stage
+        self.catalog = catalog
+        self.run_id = run_id
+        self.is_dry_run = is_dry_run
+        self.workers = settings.workers or os.cpu_count() or 1
+        self.failures: list[Failure] = []
+        self._max_failures = settings.max_failures
+        self._interruption = interruption
+
+    @property
+    def root(self) -> Path:
+        """The project's folder, which paths in the catalogue are relative to."""
+        return self.project.root
+
+    # What there is to work on
+
+    def images(self) -> list[MediaFile]:
+        """Every picture at or below the folder, in natural order; new and changed files are hashed first."""
+        return self._media("image")
+
+    def videos(self) -> list[MediaFile]:
+        """Every video at or below the folder, in natural order; new and changed files are hashed first."""
+        return self._media("video")
+
+    def _media(self, kind: Kind) -> list[MediaFile]:
+        with self.progress(None, kind, title="reading") as bar:
+            problems = index_folder(
+                self.catalog,
+                self.project,
+                self.folder,
+                (kind,),
+                workers=self.workers,
+                on_hashed=bar.advance,
+                check_stop=self.check_stop,
+            )
+        for problem in problems:
+            self._note_problem(problem)
+        return media_files(self.catalog, self.project, self.folder, (kind,))
+
+    def _note_problem(self, problem: Problem) -> None:
+        LOG.warning("%s: %s", problem.path, problem.reason)
+        self.failures.append(Failure(str(problem.path), "cannot be read", problem.reason))
+
+    # Work on each of them
+
+    def map(
+        self,
+        function: Callable[[MediaFile], T],
+        files: Sequence[MediaFile],
+        *,
+        step: str,
+        key: Mapping[str, Json],
+        unit: str = "image",
+        processes: bool = False,
+    ) -> Mapped[T]:
+        """Apply a function to every content once, ever: what is known already is not worked out again.
+
+        Each result is saved as soon as it is there, so a killed run loses at most what the workers have in
+        hand. An item that raises is noted as failed with its reason, and tried again by the next run.
+
+        Args:
+            function: gives a JSON value or bytes; runs in threads, or in other processes, several at once.
+            files: may hold one content at several paths.
+            step: name of the work, such as `dedupe.hash`.
+            key: everything that may change the result: settings, version of the code, sha256 of a model.
+            unit: one item in the singular, for the bar.
+            processes: run in processes (pure Python work) instead of threads (decoding, numpy and OpenCV
+                release the GIL); `function` must then be one that pickle can name.
+
+        Returns: (file, result) of those that have one, in the order of `files`.
+
+        Raises:
+            InterruptedRunError: asked to stop; what is done is saved.
+            TooManyFailuresError: more than --max-failures.
+            DiskFullError: no room for the results.
+        """
+        step_id = self.catalog.step_id(step, dict(key))
+        assert step_id is not None
+        known = self.catalog.known_results(step_id)
+        waiting = {file.id: file for file in reversed(files) if file.id not in known}
+        todo = [file for file in files if waiting.get(file.id) is file]
+        if len(todo) < len(files):
+            LOG.info(
+                "%s: %s of %s %ss are known already",
+                step,
+                f"{len(files) - len(todo):,}",
+                f"{len(files):,}",
+                unit,
+            )
+        limit = failure_limit(self._max_failures, len(todo))
+        failed_before = self._failed_ids()
+        with self.progress(len(todo), unit, title=step) as bar:
+            for file, result in run_in_workers(
+                function,
+                todo,
+                self.workers,
+                processes=processes,
+                should_stop=lambda: self._interruption.is_asked,
+            ):
+                if isinstance(result, Failed):
+                    self._fail(file, result)
+                    limit.count(self.failures)
+                else:
+                    self._keep_result(step_id, file, result, was_failed=file.id in failed_before)
+                    known.add(file.id)
+                bar.advance()
+        self.check_stop()
+        return Mapped(self.catalog, step_id, [file for file in files if file.id in known])
+
+    def _failed_ids(self) -> set[int]:
+        sql = "SELECT media_id FROM outcomes WHERE stage = ? AND outcome = 'failed'"
+        return {row[0] for row in self.catalog.rows(sql, (self.stage,))}
+
+    def _keep_result(self, step_id: int, file: MediaFile, result: Any, *, was_failed: bool) -> None:
+        with self.catalog.transaction():
+            self.catalog.add_result(step_id, file.id, result, self.run_id)
+            if was_failed:
+                self.catalog.clear_outcome(file.id, self.stage)
+
+    def _fail(self, file: MediaFile, failed: Failed) -> None:
+        if failed.is_disk_full:
+            raise DiskFullError(failed.detail)
+        LOG.warning("%s: %s", file.relative, failed.detail)
+        self.failures.append(Failure(file.relative, failed.reason, failed.detail))
+        self.catalog.set_outcome(file.id, self.stage, "failed", failed.reason, failed.detail, self.run_id)
+
+    # What becomes of them
+
+    def settle(self, file: MediaFile, outcome: Outcome, reason: str = "", detail: str = "") -> None:
+        """Note how this stage ended for a file."""
+        self.catalog.set_outcome(file.id, self.stage, outcome, reason, detail, self.run_id)
+
+    def settle_all(self, files: Iterable[MediaFile], outcome: Outcome, reason: str = "") -> None:
+        """Note how this stage ended for many files, all or nothing."""
+        with self.catalog.transaction():
+            for file in files:
+                self.settle(file, outcome, reason)
+
+    def set_fact(
+        self, file: MediaFile, name: str, value: Json, *, source: str | None = None, by_hand: bool = False
+    ) -> None:
+        """Note what is known about a file.
+
+        Args:
+            source: who says so; the stage when left out.
+        """
+        self.catalog.set_fact(file.id, name, value, source or self.stage, by_hand=by_hand, run_id=self.run_id)
+
+    def apply(self, plan: Plan) -> Report:
+        """Carry a plan out, journalled, so that it can be finished after a kill and taken back by `celforge
+        undo`.
+
+        Under --dry-run nothing is touched and the report shows the plan.
+
+        Raises:
+            PlanError: it cannot be carried out as it stands; nothing was touched.
+            InterruptedRunError: asked to stop; the same command again finishes it.
+            DiskFullError: no room; the same command again finishes it.
+        """
+        report = self.report()
+        plan.check(self.root)
+        if self.is_dry_run:
+            report.planned = list(plan.rows())
+            return report
+        if plan.actions:
+            with self.progress(len(plan.actions), "step", title="applying") as bar:
+                apply_plan(
+                    plan,
+                    self.root,
+                    self.project.state_folder,
+                    self.catalog,
+                    on_step=bar.advance,
+                    should_stop=lambda: self._interruption.is_asked,
+                )
+        return report
+
+    # What is said about it
+
+    def report(self, **values: Any) -> Report:
+        """The stage's outcomes for the files below the folder, its failures, and values of its own."""
+        report = Report(self.stage, failures=list(self.failures), values=values)
+        for outcome, reason, count in outcome_counts(self.catalog, self.project, self.folder, self.stage):
+            report.counts[outcome, reason] = count
+        return report
+
+    def warn(self, message: str) -> None:
+        """Tell the person something that may surprise them."""
+        LOG.warning("%s", message)
+
+    def progress(
+        self, total: int | None, unit: str, *, title: str | None = None
+    ) -> AbstractContextManager[console.Counter]:
+        """A bar for work that `map` does not do."""
+        return console.progress(title or self.stage, total, unit)
+
+    def check_stop(self) -> None:
+        """Stop here if SIGINT or SIGTERM came.
+
+        Raises:
+            InterruptedRunError: one came.
+        """
+        self._interruption.check()
+
+
+@contextmanager
+def open_job(
+    folder: Path,
+    stage: str,
+    settings: object | None = None,
+    *,
+    job_settings: JobSettings | None = None,
+    is_dry_run: bool = False,
+) -> Iterator[Job]:
+    """Lock the project of `folder`, finish what a killed run left open, and note the run in the catalogue.
+
+    Args:
+        stage: the verb.
+        settings: the stage's Settings, kept with the run.
+
+    Raises:
+        LockedError: another process works there.
+        InputError: no such folder, or it may not be written.
+    """
+    project = find_project(folder)
+    with locked(project), interruptible() as interruption, _catalog_of(project) as catalog:
+        for finished in recover(project.root, project.state_folder, catalog):
+            LOG.warning("finished what an earlier run left open: %s", finished.stage)
+        kept = {"job": as_json(job_settings or JobSettings()), stage: as_json(settings) if settings else {}}
+        where = project.relative(Path(os.path.abspath(folder)))
+        run_id = catalog.start_run(stage, where, kept, pipeline.__version__)
+        job = Job(
+            project,
+            Path(os.path.abspath(folder)),
+            stage,
+            catalog,
+            run_id=run_id,
+            settings=job_settings or JobSettings(),
+            is_dry_run=is_dry_run,
+            interruption=interruption,
+        )
+        with _log_of(job), _run_noted(job):
+            LOG.debug("settings: %s", kept)
+            yield job
+
+
+@contextmanager
+def _catalog_of(project: Project) -> Iterator[Catalog]:
+    with disk_full_as_error(project.root, "working"), Catalog.open(project.catalog_path) as catalog:
+        yield catalog
+
+
+def _log_of(job: Job) -> AbstractContextManager[None]:
+    folder = job.project.state_folder / "logs"
+    folder.mkdir(exist_ok=True)
+    return console.log_file(folder / f"{job.run_id:06d}-{job.stage}.log")
+
+
+@contextmanager
+def _run_noted(job: Job) -> Iterator[None]:
+    code = ExitCode.FAILED
+    try:
+        yield
+        code = ExitCode.FAILED_ITEMS if job.failures else ExitCode.DONE
+    except PipelineError as error:
+        code = error.exit_code
+        LOG.debug("%s", error)
+        raise
+    finally:
+        with suppress(PipelineError):  # a full disk must not hide the error that is on its way
+            job.catalog.end_run(job.run_id, code)
+
+
+@dataclass(slots=True)
+class _FailureLimit:
+    most: int
+    text: str
+    _seen: int = 0
+
+    def count(self, failures: Sequence[Failure]) -> None:
+        self._seen += 1
+        if self._seen <= self.most:
+            return
+        commonest, _ = CountOf(failure.reason for failure in failures).most_common(1)[0]
+        hint = "see to them, or allow more: --max-failures 100%"
+        raise TooManyFailuresError(
+            f"{self._seen} items failed, more than --max-failures {self.text}; most of them: {commonest}",
+            hint=hint,
+        )
+
+
+def failure_limit(text: str, total: int) -> _FailureLimit:
+    """Read --max-failures: a number of items, or a share of `total`.
+
+    Raises:
+        SettingsError: neither.
+    """
+    with suppress(ValueError):
+        if text.endswith("%") and 0 <= (share := float(text[:-1])) <= 100:
+            return _FailureLimit(max(FEW_FAILURES, int(total * share / 100)) if share else 0, text)
+        if not text.endswith("%") and (most := int(text)) >= 0:
+            return _FailureLimit(most, text)
+    raise SettingsError(f'max_failures must be a number or a share such as 10%, found "{text}"')
+
+
+def outcome_counts(
+    catalog: Catalog, project: Project, folder: Path, stage: str | None = None
+) -> Iterator[tuple[str, str, int]]:
+    """(outcome, reason, number of contents) for what lies below a folder, or lay there last."""
+    from pipeline.catalog import below
+
+    condition, parameters = below(project.relative(folder))
+    parameters["stage"] = stage or ""
+    sql = f"""SELECT outcome, reason, COUNT(*) FROM outcomes
+              WHERE stage = :stage AND media_id IN (SELECT media_id FROM paths WHERE {condition})
+              GROUP BY outcome, reason ORDER BY outcome, COUNT(*) DESC, reason"""
+    yield from catalog.rows(sql, parameters)
+
+
+def no_images(folder: Path) -> InputError:
+    """The error for a folder without a single picture."""
+    return InputError(
+        f"{folder} holds no pictures, at any depth",
+        hint="give the folder with your screenshots: png, jpg, webp, avif, bmp, gif",
+    )
