@@ -128,7 +128,11 @@ class Catalog:
     def _check_version(self, *, read_only: bool) -> None:
         version = self._value("PRAGMA user_version")
         application = self._value("PRAGMA application_id")
-        if version > len(MIGRATIONS) or application not in (0, APPLICATION_ID):
+        if application not in (0, APPLICATION_ID):
+            raise CatalogError(
+                f"{self.path} was not made by celforge", hint="move it away, or work in another folder"
+            )
+        if version > len(MIGRATIONS):
             raise CatalogError(
                 f"{self.path} has schema {version}, and this celforge knows up to {len(MIGRATIONS)}",
                 hint="install the newer celforge that made it: pip install --upgrade celforge",

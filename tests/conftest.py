@@ -1,0 +1,58 @@
+import contextlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import console
+from pipeline.cli import cli, run
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command returned and said."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Celforge = Callable[..., Answer]
+
+
+@pytest.fixture
+def celforge() -> Celforge:
+    """Run a command line as a person would, in this process."""
+
+    def call(*arguments: object) -> Answer:
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run(cli, [str(argument) for argument in arguments])
+        return Answer(int(code), out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(autouse=True)
+def _log_left_as_found() -> Iterator[None]:
+    yield
+    console.LOG.handlers[:] = []
+    console.LOG.propagate = True
+    console.LOG.setLevel(0)
+
+
+@pytest.fixture
+def shared_testdata() -> Path:
+    """Pictures and episodes that do not travel with the project."""
+    folder = Path(__file__).parents[2] / "shared" / "testdata"
+    if not folder.is_dir():
+        pytest.skip("the shared test data is not beside this checkout")
+    return folder
