@@ -38,6 +38,7 @@ __all__ = [
     "IGNORED_FILES",
     "IGNORED_FOLDERS",
     "How",
+    "copy_bytes",
     "copy_file",
     "disk_full_as_error",
     "format_bytes",
@@ -51,12 +52,14 @@ __all__ = [
     "path_key",
     "place",
     "remove_partials",
+    "remove_tree",
     "rename_new",
     "replace",
     "safe_name",
     "sync_folder",
     "unlink",
     "write_atomic",
+    "write_new",
 ]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -79,27 +82,16 @@ def write_atomic(path: Path, data: bytes | str, *, sync: bool = True) -> None:
 
     Args:
         sync: wait until the bytes are on the disk; without it a power cut may leave an empty file.
+
     Raises:
         DiskFullError: no room; nothing is left behind.
     """
-    content = data.encode("utf-8") if isinstance(data, str) else data
-    temporary = partial_path(path)
-    with disk_full_as_error(path.parent, f"writing {path.name}"):
-        try:
-            descriptor = os.open(temporary, _write_flags(), 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            _keep_mode(path, temporary)
-            replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-        if sync:
-            sync_folder(path.parent)
+    _write(path, data, replace, sync=sync)
+
+
+def write_new(path: Path, data: bytes | str, *, sync: bool = True) -> None:
+    """Write a file as `write_atomic` does, but never over one that exists (FileExistsError)."""
+    _write(path, data, rename_new, sync=sync)
 
 
 @contextmanager
@@ -148,6 +140,7 @@ def place(
         relative_link: write the target of a symbolic link relative to the link's folder.
         sync: wait until the bytes of a copy are on the disk. A move to another disk always waits.
     Returns: how it was done.
+
     Raises:
         FileExistsError: the destination exists; nothing was touched.
         InputError: the disk cannot do this, and `or_copy` was not given.
@@ -179,21 +172,26 @@ def copy_file(source: Path, destination: Path, *, sync: bool = True) -> None:
         raise _exists(destination)
     temporary = partial_path(destination)
     try:
-        with (
-            open(source, "rb") as reader,
-            os.fdopen(os.open(temporary, _write_flags(), 0o666), "wb") as writer,
-        ):
-            status = os.fstat(reader.fileno())
-            shutil.copyfileobj(reader, writer, 1 << 20)
-            writer.flush()
-            if sync:
-                os.fsync(writer.fileno())
-        _stamp(temporary, status)
+        copy_bytes(source, temporary, sync=sync)
         rename_new(temporary, destination)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def copy_bytes(source: Path, destination: Path, *, sync: bool) -> None:
+    """Copy into a new file, byte by byte: for a destination that is itself temporary."""
+    with (
+        open(source, "rb") as reader,
+        os.fdopen(os.open(destination, _write_flags(), 0o666), "wb") as writer,
+    ):
+        status = os.fstat(reader.fileno())
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        if sync:
+            os.fsync(writer.fileno())
+    _stamp(destination, status)
 
 
 def move_file(source: Path, destination: Path) -> None:
@@ -251,6 +249,18 @@ def unlink(path: Path) -> None:
         path.unlink()
 
 
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, read-only or not; links are removed, not followed."""
+    os.chmod(folder, 0o700)
+    for name in os.listdir(folder):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            unlink(path)
+    folder.rmdir()
+
+
 def sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk; Windows does this by itself and has no call for it."""
     if sys.platform == "win32":
@@ -287,7 +297,7 @@ def remove_partials(folder: Path, name: str | None = None) -> int:
             continue
         path = folder / found
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         else:
             unlink(path)
         removed += 1
@@ -304,6 +314,25 @@ def format_bytes(size_bytes: int) -> str:
         if size < 1024:
             return f"{size:.1f} {unit}"
     return f"{size / 1024:.1f} TiB"
+
+
+def _write(path: Path, data: bytes | str, publish: Callable[[Path, Path], None], *, sync: bool) -> None:
+    temporary = partial_path(path)
+    with disk_full_as_error(path.parent, f"writing {path.name}"):
+        try:
+            with os.fdopen(os.open(temporary, _write_flags(), 0o666), "wb") as file:
+                file.write(data.encode("utf-8") if isinstance(data, str) else data)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            _keep_mode(path, temporary)
+            publish(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        if sync:
+            sync_folder(path.parent)
 
 
 def _write_flags() -> int:
@@ -371,7 +400,7 @@ def _renameat2() -> Callable[..., int] | None:
 
 def _hardlink(source: Path, destination: Path) -> None:
     try:
-        os.link(os.path.realpath(source), destination)
+        os.link(os.path.realpath(source) if source.is_symlink() else source, destination)
     except OSError as error:
         if error.errno not in _NO_LINKS_HERE or os.path.lexists(destination):
             raise

@@ -1,0 +1,148 @@
+"""What a plan can ask for, as data: moves, links, copies, texts, folders, drops, notes in the catalogue.
+
+Paths are absolute, or relative to the project's root.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+PlaceHow = Literal["hardlink", "copy", "symlink", "reflink"]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Give a file, a link or a whole folder another path; folders above the destination are made."""
+
+    source: Path
+    destination: Path
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Make a file appear at a second path; folders above it are made.
+
+    Args:
+        or_copy: where the disk cannot make a hard link or a reflink, make a copy.
+    """
+
+    source: Path
+    destination: Path
+    how: PlaceHow
+    reason: str = ""
+    or_copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write a whole file; folders above it are made.
+
+    Args:
+        expects: sha256 in hex of the file that is replaced; None means that there must be none.
+    """
+
+    path: Path
+    content: str | bytes
+    reason: str = ""
+    expects: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFolder:
+    """Make a folder and those above it; one that exists is left as it is."""
+
+    path: Path
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFolder:
+    """Remove a folder if it is empty when its turn comes; otherwise it stays."""
+
+    path: Path
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Move a file or folder to `.celforge/dropped/<run>/`, below which it keeps its relative path."""
+
+    source: Path
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetOutcome:
+    """Note in the catalogue how a stage ended for a content (sha256 of a file's bytes, hex)."""
+
+    content: str
+    stage: str
+    outcome: str
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFact:
+    """Note in the catalogue what `source` says about a content; the value is JSON."""
+
+    content: str
+    name: str
+    value: Any
+    source: str
+    by_hand: bool = False
+
+
+Action = Move | Place | Write | MakeFolder | RemoveFolder | Drop | SetOutcome | SetFact
+
+
+class CatalogWriter(Protocol):
+    """The catalogue as a journal sees it: rows as plain values, None where there is no row."""
+
+    def read_outcome(self, content: str, stage: str) -> dict[str, Any] | None:
+        """How a stage ended for a content."""
+
+    def write_outcome(self, content: str, stage: str, row: Mapping[str, Any] | None) -> None:
+        """Put a row in its place; None removes it."""
+
+    def read_fact(self, content: str, name: str, source: str) -> dict[str, Any] | None:
+        """What a source says about a content."""
+
+    def write_fact(self, content: str, name: str, source: str, row: Mapping[str, Any] | None) -> None:
+        """Put a row in its place; None removes it."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All that is written inside is there afterwards, or nothing of it."""
+        ...
+
+
+def action_row(action: Action) -> dict[str, str]:
+    """One line of the table that --dry-run prints: action, source, destination, reason."""
+    source, destination = "", ""
+    match action:
+        case Move():
+            name, source, destination = "move", str(action.source), str(action.destination)
+        case Place():
+            name, source, destination = action.how, str(action.source), str(action.destination)
+        case Write():
+            name, destination = ("write" if action.expects is None else "overwrite"), str(action.path)
+        case MakeFolder():
+            name, destination = "make folder", str(action.path)
+        case RemoveFolder():
+            name, source = "remove folder", str(action.path)
+        case Drop():
+            name, source = "drop", str(action.source)
+        case SetOutcome():
+            name, source, destination = (
+                "note outcome",
+                action.content[:12],
+                f"{action.stage}: {action.outcome}",
+            )
+        case SetFact():
+            name, source, destination = "note fact", action.content[:12], f"{action.name} = {action.value!r}"
+    reason = "" if isinstance(action, SetFact) else action.reason
+    return {"action": name, "source": source, "destination": destination, "reason": reason}

@@ -1,0 +1,338 @@
+"""A plan: what a stage wants done, as data, checked as a whole before anything is touched."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.actions import (
+    Action,
+    CatalogWriter,
+    Drop,
+    MakeFolder,
+    Move,
+    Place,
+    RemoveFolder,
+    SetFact,
+    SetOutcome,
+    Write,
+    action_row,
+)
+from pipeline.content_steps import PlaceStep, WriteStep, file_sha256
+from pipeline.errors import PlanError
+from pipeline.names import name_problem, path_key
+from pipeline.steps import MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
+from pipeline.tree import FutureTree, Node
+
+__all__ = [
+    "Action",
+    "CatalogWriter",
+    "Drop",
+    "MakeFolder",
+    "Move",
+    "Place",
+    "Plan",
+    "RemoveFolder",
+    "SetFact",
+    "SetOutcome",
+    "Write",
+    "prepare",
+]
+
+SHOWN_PROBLEMS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Actions of one stage, carried out in this order, all or none."""
+
+    stage: str
+    actions: Sequence[Action]
+
+    def rows(self) -> Iterator[dict[str, str]]:
+        """The table that --dry-run prints: action, source, destination, reason."""
+        return (action_row(action) for action in self.actions)
+
+    def problems(self, root: Path) -> list[str]:
+        """All that stands against the plan, as the disk is now; empty when it can be carried out."""
+        return prepare(self, root, root / ".celforge").problems
+
+    def check(self, root: Path) -> None:
+        """Look at everything the plan touches.
+
+        Raises:
+            PlanError: it cannot be carried out as it stands; nothing was touched.
+        """
+        raise_problems(self.stage, self.problems(root))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked plan: its steps, in order, and what stands against it."""
+
+    steps: list[Step]
+    rows: list[RowStep]
+    problems: list[str]
+
+
+def prepare(
+    plan: Plan,
+    root: Path,
+    state_folder: Path,
+    catalog: CatalogWriter | None = None,
+    *,
+    run: str = "0",
+    run_id: int | None = None,
+) -> Prepared:
+    """Check a plan against the disk and turn it into steps, folders that must be made included.
+
+    Args:
+        catalog: gives the rows as they are now; not asked when left out.
+        run: names the folders of what is dropped and of what is overwritten.
+        run_id: written into every row of the catalogue.
+    """
+    preparer = _Preparer(root, state_folder, run)
+    for action in plan.actions:
+        preparer.add(action)
+    own = {} if run_id is None else {"run_id": run_id}
+    rows = [_row(action, catalog, own) for action in plan.actions if isinstance(action, SetOutcome | SetFact)]
+    return Prepared(preparer.steps, rows, preparer.problems)
+
+
+def raise_problems(stage: str, problems: Sequence[str]) -> None:
+    """Report all problems of a plan together.
+
+    Raises:
+        PlanError: there are some.
+    """
+    if not problems:
+        return
+    shown = [*problems[:SHOWN_PROBLEMS]]
+    if len(problems) > len(shown):
+        shown.append(f"and {len(problems) - len(shown):,} more")
+    raise PlanError(
+        f"{stage} cannot go on, and has touched nothing; problems: {len(problems):,}\n  " + "\n  ".join(shown)
+    )
+
+
+def _row(action: SetOutcome | SetFact, catalog: CatalogWriter | None, own: dict[str, Any]) -> RowStep:
+    if isinstance(action, SetOutcome):
+        before = catalog.read_outcome(action.content, action.stage) if catalog else None
+        after = {"outcome": action.outcome, "reason": action.reason, "detail": action.detail}
+        return RowStep("outcome", (action.content, action.stage), before, after | own)
+    key = (action.content, action.name, action.source)
+    before = catalog.read_fact(*key) if catalog else None
+    return RowStep("fact", key, before, {"value": action.value, "by_hand": action.by_hand, **own})
+
+
+class _Preparer:
+    """Goes through the actions on a tree that is only thought of."""
+
+    def __init__(self, root: Path, state_folder: Path, run: str) -> None:
+        self.steps: list[Step] = []
+        self.problems: list[str] = []
+        self._root = os.path.abspath(root)
+        self._inside = self._root.rstrip(os.sep) + os.sep
+        self._state = os.path.abspath(state_folder)
+        self._dropped = os.path.join(self._state, "dropped", run)
+        self._kept = os.path.join(self._state, "undo", run)
+        self._tree = FutureTree(self._root)
+        self._made: dict[str, str] = {}  # path_key -> path that the plan makes
+        self._writable: dict[str, bool] = {}
+
+    def add(self, action: Action) -> None:
+        match action:
+            case Move():
+                self._move(self._full(action.source), self._full(action.destination), action)
+            case Drop():
+                source = self._full(action.source)
+                self._move(source, self._drop_path(source), action)
+            case Place():
+                self._place(self._full(action.source), self._full(action.destination), action)
+            case Write():
+                self._write(self._full(action.path), action)
+            case MakeFolder():
+                self._make_folder(self._full(action.path), action)
+            case RemoveFolder():
+                self._remove_folder(self._full(action.path), action)
+
+    def _full(self, path: Path) -> str:
+        return os.path.normpath(os.path.join(self._root, path))
+
+    def _stored(self, path: str) -> str:
+        if path.startswith(self._inside):
+            return path[len(self._inside) :].replace(os.sep, "/")
+        return path
+
+    def _say(self, problem: str) -> bool:
+        self.problems.append(problem)
+        return False
+
+    def _drop_path(self, source: str) -> str:
+        inside = self._stored(source)
+        if inside == source:
+            inside = os.path.join("outside", os.path.splitdrive(source)[1].lstrip(os.sep))
+        path, number = os.path.join(self._dropped, inside), 1
+        stem, extension = os.path.splitext(path)
+        while self._tree.find(os.path.normpath(path)).exists:
+            number += 1
+            path = f"{stem} ({number}){extension}"
+        return os.path.normpath(path)
+
+    # One method an action: say problems, else change the tree and add the step
+
+    def _move(self, source: str, destination: str, action: Move | Drop) -> None:
+        kind = self._tree.find(source).kind
+        if not self._may_leave(source, kind) or not self._is_outside(source, destination):
+            return
+        if kind not in ("file", "folder", "link"):
+            self._say(f"{source} is neither a file nor a folder")
+            return
+        node = self._tree.take(source)
+        is_drop = isinstance(action, Drop)
+        folder = os.path.dirname(destination)
+        if not (self._has_folder(folder, is_drop=True) if is_drop else self._may_appear(destination, source)):
+            self._tree.put(source, node)
+            return
+        self._tree.put(destination, node)
+        detail = action.detail if isinstance(action, Drop) else ""
+        ends = self._stored(source), self._stored(destination)
+        self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
+
+    def _place(self, source: str, destination: str, action: Place) -> None:
+        node = self._tree.find(source)
+        if not node.exists:
+            self._say(f"{source} does not exist")
+            return
+        if node.kind != "file" and not (node.kind == "link" and node.origin and os.path.isfile(node.origin)):
+            self._say(f"{source} is not a file")
+            return
+        if not self._may_appear(destination):
+            return
+        if action.how == "hardlink" and not action.or_copy and not self._is_one_disk(node, destination):
+            self._say(f"{destination} lies on another disk than {source}: a hard link cannot; choose copy")
+        placed = Node(None, "link" if action.how == "symlink" else "file", node.sha256)
+        placed.bytes_at = node.bytes_at
+        self._tree.put(destination, placed)
+        is_relative = source.startswith(self._inside) and destination.startswith(self._inside)
+        ends = self._stored(source), self._stored(destination)
+        self.steps.append(
+            PlaceStep(*ends, action.how, action.reason, or_copy=action.or_copy, relative_link=is_relative)
+        )
+
+    def _write(self, path: str, action: Write) -> None:
+        data = action.content.encode("utf-8") if isinstance(action.content, str) else action.content
+        kept = None
+        if action.expects is None:
+            if not self._may_appear(path):
+                return
+        elif self._may_overwrite(path, action.expects):
+            kept = self._stored(os.path.join(self._kept, str(len(self.steps))))
+        else:
+            return
+        step = WriteStep(self._stored(path), data, action.reason, action.expects, kept)
+        self._tree.put(path, Node(None, "file", step.sha256))
+        self.steps.append(step)
+
+    def _make_folder(self, path: str, action: MakeFolder) -> None:
+        if not self._tree.find(path).is_folder and self._may_appear(path):
+            self._tree.put(path, Node(None, "folder"))
+            self.steps.append(MakeFolderStep(self._stored(path), action.reason))
+
+    def _remove_folder(self, path: str, action: RemoveFolder) -> None:
+        node = self._tree.find(path)
+        if not self._may_leave(path, node.kind):
+            return
+        if node.kind != "folder":
+            self._say(f"{path} is not a folder")
+            return
+        mode = node.status.st_mode & 0o7777 if node.status else None
+        if self._tree.is_empty(path):
+            self._tree.take(path)
+        self.steps.append(RemoveFolderStep(self._stored(path), action.reason, mode))
+
+    # Questions; each says what is wrong
+
+    def _may_leave(self, source: str, kind: str) -> bool:
+        if kind == "missing":
+            return self._say(f"{source} does not exist")
+        if f"{self._state}{os.sep}".startswith(source + os.sep):
+            return self._say(f"{source} holds the project's own records and cannot be moved or removed")
+        return self._may_change(os.path.dirname(source))
+
+    def _is_outside(self, source: str, destination: str) -> bool:
+        if destination == source:
+            return self._say(f"{source} would be moved onto itself")
+        if destination.startswith(source + os.sep):
+            return self._say(f"{destination} lies inside {source}, which would be moved there")
+        return True
+
+    def _may_appear(self, path: str, moved_from: str | None = None) -> bool:
+        """Whether nothing is at a path, under any spelling; folders above it are made."""
+        name = os.path.basename(path)
+        keeps_name = moved_from is not None and os.path.basename(moved_from) == name
+        problem = None if keeps_name else name_problem(name)
+        if problem:
+            return self._say(f"{path}: the name {problem}")
+        if self._tree.find(path).exists and (moved_from is None or self._tree.is_listed(path)):
+            is_ours = self._made.get(path_key(path)) == path
+            return self._say(f"{path} would be made twice" if is_ours else f"{path} exists already")
+        twin = self._tree.twin(path) or self._made_twin(path)
+        if twin:
+            return self._say(f"{path} and {twin} are one file on Windows and macOS")
+        self._made[path_key(path)] = path
+        return self._has_folder(os.path.dirname(path))
+
+    def _made_twin(self, path: str) -> str | None:
+        other = self._made.get(path_key(path))
+        return other if other is not None and other != path and self._tree.find(other).exists else None
+
+    def _has_folder(self, folder: str, *, is_drop: bool = False) -> bool:
+        """Whether a folder is there, or can be made and now is. A drop keeps names as they are."""
+        node = self._tree.find(folder)
+        if node.is_folder:
+            return node.origin is None or self._may_change(folder)
+        if node.exists:
+            return self._say(f"{folder} is not a folder")
+        if not (
+            self._has_folder(os.path.dirname(folder), is_drop=True) if is_drop else self._may_appear(folder)
+        ):
+            return False
+        self._tree.put(folder, Node(None, "folder"))
+        self.steps.append(MakeFolderStep(self._stored(folder), "", is_implied=True))
+        return True
+
+    def _may_change(self, folder: str) -> bool:
+        origin = self._tree.find(folder).origin
+        if origin is None:
+            return True
+        if origin not in self._writable:
+            self._writable[origin] = not os.path.isdir(origin) or os.access(origin, os.W_OK | os.X_OK)
+            if not self._writable[origin]:
+                self._say(f"{origin} may not be written")
+        return self._writable[origin]
+
+    def _may_overwrite(self, path: str, expects: str) -> bool:
+        node = self._tree.find(path)
+        if not node.exists:
+            return self._say(f"{path} does not exist, and was to be overwritten")
+        if node.kind != "file":
+            return self._say(f"{path} is a {node.kind}, and a file was to be overwritten")
+        if not self._may_change(os.path.dirname(path)):
+            return False
+        if node.sha256 is None and node.bytes_at is not None:
+            node.sha256 = file_sha256(Path(os.path.realpath(node.bytes_at)))
+        if node.sha256 != expects:
+            return self._say(f"{path} was edited since it was read")
+        return True
+
+    def _is_one_disk(self, node: Node, destination: str) -> bool:
+        if node.origin is None:
+            return True
+        folder = os.path.dirname(destination)
+        while self._tree.find(folder).origin is None or not self._tree.find(folder).exists:
+            folder = os.path.dirname(folder)
+        origin = self._tree.find(folder).origin
+        assert origin is not None
+        return os.stat(node.origin).st_dev == os.stat(origin).st_dev

@@ -1,0 +1,58 @@
+"""When a journal's log must be on the disk before the next step."""
+
+from collections.abc import Iterator
+
+from pipeline.names import path_key
+from pipeline.steps import MoveStep, Step
+
+
+class Touched:
+    """Which paths were touched since the log was last synced.
+
+    Steps that share no path can be told done from undone by looking at the disk, in whatever order a power
+    cut left them. A step that meets an earlier one cannot, so the log must be on the disk before it begins.
+    """
+
+    def __init__(self) -> None:
+        self._changed: set[str] = set()
+        self._read: set[str] = set()
+        self._above: set[str] = set()  # every folder above a path in those two
+        self._moved: set[str] = set()  # both ends of moved folders
+
+    def meets(self, step: Step) -> bool:
+        """Whether a step meets an earlier one, which are then forgotten; the step itself is remembered."""
+        changed = [path_key(stored) for stored in step.paths()]
+        read = [path_key(stored) for stored in step.reads()]
+        is_folder = isinstance(step, MoveStep) and step.what == "folder"
+        is_met = (
+            any(key in self._changed or key in self._read for key in changed)
+            or any(key in self._changed for key in read)
+            or (is_folder and any(key in self._above for key in changed))
+            or any(self._is_moved(key) for key in (*changed, *read))
+        )
+        if is_met:
+            for known in (self._changed, self._read, self._above, self._moved):
+                known.clear()
+        self._changed.update(changed)
+        self._read.update(read)
+        if is_folder:
+            self._moved.update(changed)
+        for key in (*changed, *read):
+            self._remember_above(key)
+        return is_met
+
+    def _is_moved(self, key: str) -> bool:
+        return bool(self._moved) and any(above in self._moved for above in _folders_above(key))
+
+    def _remember_above(self, key: str) -> None:
+        for above in _folders_above(key):
+            if above in self._above:
+                break
+            self._above.add(above)
+
+
+def _folders_above(key: str) -> Iterator[str]:
+    end = key.rfind("/")
+    while end > 0:
+        yield key[:end]
+        end = key.rfind("/", 0, end)
