@@ -1,4 +1,6 @@
-"""Write docs/reference.md from the click tree: every command, argument and option with its help. Run by `make docs`."""
+"""Write docs/reference.md from the click tree: every command, argument and option with its help. Run by
+`make docs`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +21,7 @@ def reference_text() -> str:
     return HEAD + "".join(_command(cli, click.Context(cli, info_name="celforge"), depth=0))
 
 
-def walk(
-    command: click.Command, context: click.Context
-) -> Iterator[tuple[click.Command, click.Context]]:
+def walk(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
     """Every command of the tree below `command`, itself first."""
     yield command, context
     if isinstance(command, click.Group):

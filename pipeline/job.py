@@ -30,6 +30,7 @@ from pipeline.files import disk_full_as_error
 from pipeline.interruption import Interruption, interruptible
 from pipeline.journal import apply_plan, recover
 from pipeline.media_names import Kind
+from pipeline.moved_paths import follow
 from pipeline.plan import Plan
 from pipeline.project import Project, find_project, locked
 from pipeline.scan import Problem, index_folder, media_files
@@ -204,16 +205,7 @@ class Job:
         step_id = self.catalog.step_id(step, dict(key))
         assert step_id is not None
         known = self.catalog.known_results(step_id)
-        waiting = {file.id: file for file in reversed(files) if file.id not in known}
-        todo = [file for file in files if waiting.get(file.id) is file]
-        if len(todo) < len(files):
-            LOG.info(
-                "%s: %s of %s %ss are known already",
-                step,
-                f"{len(files) - len(todo):,}",
-                f"{len(files):,}",
-                unit,
-            )
+        todo = _first_of_each([file for file in files if file.id not in known])
         limit = failure_limit(self._max_failures, len(todo))
         failed_before = self._failed_ids()
         with self.progress(len(todo), unit, title=step) as bar:
@@ -291,14 +283,17 @@ class Job:
             return report
         if plan.actions:
             with self.progress(len(plan.actions), "step", title="applying") as bar:
-                apply_plan(
+                journal = apply_plan(
                     plan,
                     self.root,
                     self.project.state_folder,
                     self.catalog,
+                    run_id=self.run_id,
                     on_step=bar.advance,
                     should_stop=lambda: self._interruption.is_asked,
                 )
+            if journal is not None:
+                follow(self.catalog, self.root, journal)
         return report
 
     # What is said about it
@@ -352,6 +347,8 @@ def open_job(
     with locked(project), interruptible() as interruption, _catalog_of(project) as catalog:
         for finished in recover(project.root, project.state_folder, catalog):
             LOG.warning("finished what an earlier run left open: %s", finished.stage)
+            if finished.status == "applied":
+                follow(catalog, project.root, finished)
         kept = {"job": as_json(job_settings or JobSettings()), stage: as_json(settings) if settings else {}}
         where = project.relative(Path(os.path.abspath(folder)))
         run_id = catalog.start_run(stage, where, kept, pipeline.__version__)
@@ -395,6 +392,12 @@ def _run_noted(job: Job) -> Iterator[None]:
     finally:
         with suppress(PipelineError):  # a full disk must not hide the error that is on its way
             job.catalog.end_run(job.run_id, code)
+
+
+def _first_of_each(files: Sequence[MediaFile]) -> list[MediaFile]:
+    """The files without those whose content comes earlier."""
+    first = {file.id: file for file in reversed(files)}
+    return [file for file in files if first[file.id] is file]
 
 
 @dataclass(slots=True)

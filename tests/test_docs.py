@@ -58,13 +58,19 @@ def test_every_command_has_its_page(name: str) -> None:
     assert f"celforge {name}" in page
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
 def test_links_between_pages_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
 def test_commands_in_the_pages_exist(path: Path) -> None:
-    for name in re.findall(r"^(?:    |\$ )?celforge ([a-z_-]+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+    for name in re.findall(
+        r"^(?:    |\$ )?celforge ([a-z_-]+)", path.read_text(encoding="utf-8"), re.MULTILINE
+    ):
         assert name in COMMANDS, f"celforge {name}"
