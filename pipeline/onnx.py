@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, MissingPackageError
-from pipeline.hardware import has_nvidia_driver
-from pipeline.packages import install_command
+from pipeline.machine.hardware import has_nvidia_driver
+from pipeline.machine.packages import install_command
 from pipeline.providers import (
     CPU,
     DISTRIBUTIONS,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import DeviceError
-from pipeline.packages import install_command, installed_versions, uninstall_command
+from pipeline.machine.packages import install_command, installed_versions, uninstall_command
 
 Device = Literal["auto", "cuda", "tensorrt", "directml", "coreml", "openvino", "rocm", "cpu"]
 

@@ -13,13 +13,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import pipeline.doctor
-from pipeline import hardware, machine_checks, package_checks, packages, torch_checks
+import pipeline.machine.doctor
 from pipeline.commands.doctor import advice, command
-from pipeline.doctor import examine, has_problem
-from pipeline.findings import Check, Facts, Finding, gib, short_path, without_secrets
-from pipeline.hardware import Gpu, NvidiaReport, memory_limit_bytes, parse_nvidia_smi, query_nvidia
-from pipeline.packages import Answer, ask_python, declared_requirements, install_command, torch_command
+from pipeline.machine import hardware, package_checks, packages, system_checks, torch_checks
+from pipeline.machine.doctor import examine, has_problem
+from pipeline.machine.findings import Check, Facts, Finding, gib, short_path, without_secrets
+from pipeline.machine.hardware import Gpu, NvidiaReport, memory_limit_bytes, parse_nvidia_smi, query_nvidia
+from pipeline.machine.packages import (
+    Answer,
+    ask_python,
+    declared_requirements,
+    install_command,
+    torch_command,
+)
 
 RTX = Gpu(0, "NVIDIA GeForce RTX 3060", "550.54.14", 12288, 11200, "8.6")
 WITH_CARD = NvidiaReport(found=True, gpus=(RTX,), cuda="12.4")
@@ -67,9 +73,9 @@ def run_with(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         *checks: Check, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> Any:
         monkeypatch.setattr(
-            pipeline.doctor, "gather_facts", lambda folder: facts(environment=environment or {})
+            pipeline.machine.doctor, "gather_facts", lambda folder: facts(environment=environment or {})
         )
-        monkeypatch.setattr(pipeline.doctor, "examine", lambda given: examine(given, checks))
+        monkeypatch.setattr(pipeline.machine.doctor, "examine", lambda given: examine(given, checks))
         return CliRunner().invoke(command, list(arguments))
 
     return call
@@ -201,7 +207,7 @@ def test_a_card_that_shares_memory_has_none_of_its_own() -> None:
     gpus, _ = parse_nvidia_smi("0, NVIDIA GB10, 580.1, [N/A], [N/A], 12.1\n", NEW_BANNER)
     assert gpus[0].total_mib == 0
     report = NvidiaReport(found=True, gpus=gpus)
-    assert "shared memory" in one(machine_checks.check_graphics_card(facts(nvidia=report))).text
+    assert "shared memory" in one(system_checks.check_graphics_card(facts(nvidia=report))).text
 
 
 @pytest.fixture
@@ -221,7 +227,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 def test_a_card_is_reported_with_memory_and_driver(nvidia_smi: Callable[[str], None]) -> None:
     row = "0, NVIDIA GeForce RTX 3060, 550.54.14, 12288, 11200, 8.6"
     nvidia_smi(f"case \"$*\" in *query-gpu*) echo '{row}';; *) echo '{BANNER}';; esac")
-    found = one(machine_checks.check_graphics_card(facts(nvidia=query_nvidia())))
+    found = one(system_checks.check_graphics_card(facts(nvidia=query_nvidia())))
     assert (found.name, found.status) == ("GPU 0", "ok")
     assert (
         found.text == "NVIDIA GeForce RTX 3060, 12.0 GiB, 10.9 GiB free; driver 550.54.14 (CUDA up to 12.4)"
@@ -230,7 +236,7 @@ def test_a_card_is_reported_with_memory_and_driver(nvidia_smi: Callable[[str], N
 
 def test_a_driver_that_fails_is_a_problem_with_its_own_words(nvidia_smi: Callable[[str], None]) -> None:
     nvidia_smi("echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
-    found = one(machine_checks.check_graphics_card(facts(nvidia=query_nvidia())))
+    found = one(system_checks.check_graphics_card(facts(nvidia=query_nvidia())))
     assert found.status == "problem"
     assert "Driver/library version mismatch" in found.text
 
@@ -242,8 +248,8 @@ def test_a_driver_that_hangs_is_given_up(nvidia_smi: Callable[[str], None]) -> N
 
 def test_a_driver_without_cards_and_no_card_at_all_are_notes() -> None:
     without = NvidiaReport(found=True, error="No devices were found")
-    assert one(machine_checks.check_graphics_card(facts(nvidia=without))).status == "note"
-    nothing = one(machine_checks.check_graphics_card(facts()))
+    assert one(system_checks.check_graphics_card(facts(nvidia=without))).status == "note"
+    nothing = one(system_checks.check_graphics_card(facts()))
     assert (nothing.status, nothing.text[:14]) == ("note", "no NVIDIA card")
 
 
@@ -252,7 +258,7 @@ def test_a_driver_without_cards_and_no_card_at_all_are_notes() -> None:
     [("NVIDIA", "without a driver"), ("AMD", "ROCm"), ("Apple", "MPS"), ("Intel", "(Intel")],
 )
 def test_cards_of_other_makers_are_told_apart(vendor: str, said: str) -> None:
-    found = one(machine_checks.check_graphics_card(facts(vendors=[vendor])))
+    found = one(system_checks.check_graphics_card(facts(vendors=[vendor])))
     assert found.status == "note"
     assert said in found.text
 
@@ -488,7 +494,7 @@ def test_the_training_packages_may_be_absent_but_not_by_halves(monkeypatch: pyte
 
 
 def test_a_file_system_is_tried_and_left_clean(tmp_path: Path) -> None:
-    found = machine_checks.check_file_system(facts(folder=tmp_path))
+    found = system_checks.check_file_system(facts(folder=tmp_path))
     assert [finding.name for finding in found] == ["Hard links", "Symbolic links", "Capital letters"]
     assert list(tmp_path.iterdir()) == []
 
@@ -498,7 +504,7 @@ def test_a_disk_without_hard_links_is_a_note(tmp_path: Path, monkeypatch: pytest
         raise OSError("Operation not supported")
 
     monkeypatch.setattr(os, "link", refuse)
-    found = machine_checks.check_file_system(facts(folder=tmp_path))[0]
+    found = system_checks.check_file_system(facts(folder=tmp_path))[0]
     assert (found.name, found.status) == ("Hard links", "note")
 
 
@@ -508,19 +514,19 @@ def test_room_on_the_disk_is_judged(
 ) -> None:
     usage = type("Usage", (), {"free": int(free_gib * 2**30)})
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    assert one(machine_checks.check_disk(facts(folder=tmp_path))).status == status
+    assert one(system_checks.check_disk(facts(folder=tmp_path))).status == status
 
 
 def test_windows_without_long_paths_gets_the_line_for_the_registry() -> None:
-    found = machine_checks._windows_path_finding(False, Path())
+    found = system_checks._windows_path_finding(False, Path())
     assert found.status == "note"
     assert "LongPathsEnabled /t REG_DWORD /d 1" in found.fix
-    assert machine_checks._windows_path_finding(True, Path()).status == "ok"
+    assert system_checks._windows_path_finding(True, Path()).status == "ok"
 
 
 def test_a_token_is_named_and_never_shown() -> None:
     environment = {"HF_TOKEN": "hf_abcdefghijkl", "HF_ENDPOINT": "https://me:pass@mirror.example/x?key=1"}
-    found = machine_checks.check_hub_settings(facts(environment=environment))
+    found = system_checks.check_hub_settings(facts(environment=environment))
     texts = {finding.name: finding.text for finding in found}
     assert texts["Token"] == "HF_TOKEN is set (not shown)"
     assert texts["Endpoint"] == "HF_ENDPOINT sends downloads to https://mirror.example"
@@ -528,13 +534,13 @@ def test_a_token_is_named_and_never_shown() -> None:
 
 
 def test_a_token_with_a_line_end_is_a_note() -> None:
-    found = one(machine_checks.check_hub_settings(facts(environment={"HF_TOKEN": "hf_abcdefghijkl\n"})))
+    found = one(system_checks.check_hub_settings(facts(environment={"HF_TOKEN": "hf_abcdefghijkl\n"})))
     assert found.status == "note"
 
 
 @pytest.mark.parametrize(("value", "names"), [("1", ["Token", "Network"]), ("0", ["Token"]), ("", ["Token"])])
 def test_offline_is_told_when_it_is_on(value: str, names: list[str]) -> None:
-    found = machine_checks.check_hub_settings(facts(environment={"HF_HUB_OFFLINE": value}))
+    found = system_checks.check_hub_settings(facts(environment={"HF_HUB_OFFLINE": value}))
     assert [finding.name for finding in found] == names
 
 
@@ -543,9 +549,9 @@ def test_the_model_cache_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / "model").write_bytes(b"x" * 3 * 2**20)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    assert "3 MiB in use" in one(machine_checks.check_model_cache(facts())).text
+    assert "3 MiB in use" in one(system_checks.check_model_cache(facts())).text
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "absent" / "hub"))
-    assert "not made yet" in one(machine_checks.check_model_cache(facts())).text
+    assert "not made yet" in one(system_checks.check_model_cache(facts())).text
 
 
 def test_a_container_limits_memory(tmp_path: Path) -> None:

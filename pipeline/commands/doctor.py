@@ -18,14 +18,14 @@ from pipeline.errors import ExitCode
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipeline.findings import Finding
+    from pipeline.machine.findings import Finding
 
 _WIDTH_WITHOUT_TERMINAL = 110
 _STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
 def _doctor(json: bool) -> None:
-    from pipeline.doctor import examine, gather_facts, has_problem
+    from pipeline.machine.doctor import examine, gather_facts, has_problem
 
     findings = examine(gather_facts(Path.cwd()))
     if json:

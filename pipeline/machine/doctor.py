@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipeline import machine_checks, package_checks, torch_checks
-from pipeline.findings import Check, Facts, Finding, without_secrets
-from pipeline.hardware import graphics_vendors, query_nvidia
-from pipeline.packages import installed_versions
+from pipeline.machine import package_checks, system_checks, torch_checks
+from pipeline.machine.findings import Check, Facts, Finding, without_secrets
+from pipeline.machine.hardware import graphics_vendors, query_nvidia
+from pipeline.machine.packages import installed_versions
 
 CHECKS: tuple[Check, ...] = (  # the order of the report; one area's checks stand together
     package_checks.check_python,
     package_checks.check_celforge,
     package_checks.check_dependencies,
-    machine_checks.check_graphics_card,
+    system_checks.check_graphics_card,
     package_checks.check_onnxruntime,
     package_checks.check_opencv,
     package_checks.check_av,
     package_checks.check_pillow,
     torch_checks.check_torch,
     package_checks.check_training_packages,
-    machine_checks.check_system,
-    machine_checks.check_terminal,
-    machine_checks.check_descriptors,
-    machine_checks.check_disk,
-    machine_checks.check_file_system,
-    machine_checks.check_names,
-    machine_checks.check_model_cache,
-    machine_checks.check_hub_settings,
+    system_checks.check_system,
+    system_checks.check_terminal,
+    system_checks.check_descriptors,
+    system_checks.check_disk,
+    system_checks.check_file_system,
+    system_checks.check_names,
+    system_checks.check_model_cache,
+    system_checks.check_hub_settings,
 )
 _WORKERS = 4  # most of the time is waiting for other processes
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.findings import Facts, Finding, Status, gib, short_path
-from pipeline.hardware import Gpu, memory_limit_bytes
+from pipeline.machine.findings import Facts, Finding, Status, gib, short_path
+from pipeline.machine.hardware import Gpu, memory_limit_bytes
 
 GRAPHICS, MACHINE, FILES, MODELS = "Graphics", "Machine", "Files", "Model cache"
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.findings import Facts, Finding
-from pipeline.packages import Answer, own_command, torch_command, uninstall_command
+from pipeline.machine.findings import Facts, Finding
+from pipeline.machine.packages import Answer, own_command, torch_command, uninstall_command
 
 TRAINING = "Training"
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pipeline.hardware import NvidiaReport
-from pipeline.packages import Answer, ask_python
+from pipeline.machine.hardware import NvidiaReport
+from pipeline.machine.packages import Answer, ask_python
 
 Status = Literal["ok", "note", "problem"]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 DISTRIBUTION = "celforge"
-SOURCE_FOLDER = Path(__file__).resolve().parent.parent  # holds pipeline, stages and trainers
+SOURCE_FOLDER = Path(__file__).resolve().parents[2]  # holds pipeline, stages and trainers
 
 
 # the answer leaves through a copy of stdout, what packages print goes to stderr; os._exit: no slow teardown

@@ -8,8 +8,8 @@ from importlib import util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.findings import Facts, Finding, Status, short_path
-from pipeline.packages import (
+from pipeline.machine.findings import Facts, Finding, Status, short_path
+from pipeline.machine.packages import (
     SOURCE_FOLDER,
     Answer,
     celforge_version,

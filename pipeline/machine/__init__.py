@@ -1,0 +1,1 @@
+"""What `celforge doctor` looks at: the machine, its packages, and what is wrong with them."""
