@@ -36,7 +36,7 @@ def path_key(text: str) -> str:
     """Two paths with one key are one file on Windows or macOS: Unicode form C and letter case folded."""
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())  # Unicode, D145
 
 
 def name_problem(name: str) -> str | None:
