@@ -70,7 +70,6 @@ def test_links_between_pages_lead_somewhere(path: Path) -> None:
     "path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
 )
 def test_commands_in_the_pages_exist(path: Path) -> None:
-    for name in re.findall(
-        r"^(?:    |\$ )?celforge ([a-z_-]+)", path.read_text(encoding="utf-8"), re.MULTILINE
-    ):
+    text = path.read_text(encoding="utf-8")
+    for name in re.findall(r"(?:^    |`)celforge ([a-z_-]+)", text, re.MULTILINE):
         assert name in COMMANDS, f"celforge {name}"
