@@ -116,7 +116,7 @@ class Catalog:
                 connection = sqlite3.connect(":memory:", isolation_level=None)
                 read_only = False
             elif read_only:
-                connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+                connection = _connect_read_only(path)
             else:
                 connection = sqlite3.connect(path, isolation_level=None)
             connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
@@ -372,6 +372,20 @@ class Catalog:
         if media_id is None:
             raise CatalogError(f"the catalogue has no content {content}", hint="run: celforge ingest FOLDER")
         return media_id
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    for query in ("mode=ro", "immutable=1"):  # WAL needs a file beside it, which a read-only disk cannot have
+        connection = sqlite3.connect(f"{path.as_uri()}?{query}", uri=True, isolation_level=None)
+        try:
+            connection.execute("SELECT COUNT(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            connection.close()
+            if query == "immutable=1":
+                raise
+        else:
+            break
+    return connection
 
 
 def join(folder: str, name: str) -> str:

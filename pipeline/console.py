@@ -4,6 +4,7 @@ project prints.
 rich draws; it is loaded when something is drawn, so that `--help` does not pay for it.
 """
 
+import io
 import json
 import logging
 import sys
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOG = logging.getLogger("celforge")
+LINE_WITHOUT_TERMINAL = 200  # characters of a table that goes to a file or a pipe
 LOG_LINE_EVERY_S = 30.0  # progress without a terminal: one line in a log file this often
 
 
@@ -147,14 +149,21 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    is_utf8 = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    lines_of = box.SIMPLE_HEAD if is_utf8 else box.ASCII
+    drawn = Table(title=title or None, title_justify="left", box=lines_of, pad_edge=False)
     for name in rows[0]:
         is_number = all(isinstance(row[name], (int, float)) for row in rows)
         drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(printable(_cell(value))) for value in row.values()))
-    width = None if sys.stdout.isatty() else 200
-    Console(file=sys.stdout, width=width).print(drawn)
+    is_terminal = sys.stdout.isatty()
+    lines = Console(file=io.StringIO(), width=None if is_terminal else LINE_WITHOUT_TERMINAL)
+    lines.print(drawn)
+    assert isinstance(lines.file, io.StringIO)
+    for line in lines.file.getvalue().splitlines():
+        if line.strip():
+            sys.stdout.write(line.rstrip() + "\n")
 
 
 def _cell(value: object) -> str:

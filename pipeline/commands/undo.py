@@ -12,6 +12,7 @@ import click
 
 from pipeline import console
 from pipeline.catalog import Catalog
+from pipeline.errors import InputError
 from pipeline.interruption import interruptible
 from pipeline.journal import Journal, list_journals, undo_last
 from pipeline.project import find_project, locked
@@ -25,12 +26,13 @@ def _undo(folder: Path, **given: Any) -> None:
         shown = journals if given["list"] else journals[-1:]
         _show([_row(journal) for journal in reversed(shown)], is_json=given["json"])
         return
-    num_steps = journals[-1].num_steps if journals else 0
+    if not journals:
+        raise InputError(f"there is nothing to take back in {project.root}", hint="see: celforge status")
     with (
         locked(project),
         interruptible() as interruption,
         Catalog.open(project.catalog_path) as catalog,
-        console.progress("undo", num_steps, "step") as bar,
+        console.progress("undo", journals[-1].num_steps, "step") as bar,
     ):
         journal = undo_last(
             project.root,
