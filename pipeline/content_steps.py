@@ -20,7 +20,7 @@ from pipeline.files import (
     write_atomic,
     write_new,
 )
-from pipeline.relocate import is_same_tree
+from pipeline.relocate import is_same_tree, remove_leftovers
 from pipeline.steps import Made, Site, State, Step, StepError
 from pipeline.tree import FutureTree, Node, kind_of
 
@@ -182,6 +182,12 @@ class WriteStep(Step):
         if kept is not None:
             tree.put(path, Node(str(kept), "file", self.expects))
         return problem
+
+    def clean(self, site: Site) -> None:
+        remove_leftovers(*(site.path(stored) for stored in self.paths()))
+        path, kept = site.path(self.path), site.path(self.kept or self.path)
+        if kept != path and kept.exists() and os.path.lexists(path) and file_sha256(path) == self.expects:
+            unlink(kept)
 
     def _keep(self, path: Path, kept: Path) -> None:
         if os.path.lexists(kept):

@@ -9,7 +9,7 @@ same way, since the log is synced before a step touches a path that an earlier o
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from pipeline.errors import InputError, InterruptedRunError, JournalError
 from pipeline.files import (
     disk_full_as_error,
     remove_partials,
-    remove_tree,
     safe_name,
     sync_folder,
 )
@@ -63,8 +62,9 @@ def apply_plan(
     for journal in list_journals(state_folder):
         if journal.is_open:
             raise JournalError(f"{journal.name} was cut off", hint=_BOTH_WAYS)
-    for name in ("journals", "dropped"):
-        (state_folder / name).mkdir(parents=True, exist_ok=True)
+    with disk_full_as_error(state_folder, plan.stage):
+        for name in ("journals", "dropped"):
+            (state_folder / name).mkdir(parents=True, exist_ok=True)
     number = next_number(state_folder)
     name = f"{number:06d}-{safe_name(plan.stage, max_bytes=100)}"
     prepared = prepare(plan, root, state_folder, catalog, run=name, run_id=run_id)
@@ -157,7 +157,7 @@ class _Run:
         self._kept_folder = state_folder / "undo" / journal.name
         aside = state_folder / "dropped" / f"undo-{journal.number:06d}"
         is_small = journal.num_steps <= FEW_STEPS or sys.platform == "win32"
-        self._site = Site(Path(os.path.abspath(root)), aside, sync=is_small)
+        self._site = Site(Path(os.path.realpath(root)), aside, sync=is_small)
 
     # Forward
 
@@ -165,7 +165,7 @@ class _Run:
         self, steps: Sequence[Step] | Steps, rows: Sequence[RowStep], *, is_resumed: bool = False
     ) -> Journal:
         """Do every step that is not done, then the rows, then note the end."""
-        with Log(self._journal) as log:
+        with disk_full_as_error(self._site.root, self._journal.name), Log(self._journal) as log:
             log.sync()
             sync_folder(self._journal.path.parent)
             self._do_steps(steps, log, is_resumed=is_resumed)
@@ -208,7 +208,7 @@ class _Run:
     def backward(self, *, force: bool) -> Journal:
         """Take back every step that is done, newest first, after looking whether that is possible."""
         steps = Steps(self._journal)
-        with Log(self._journal) as log:
+        with disk_full_as_error(self._site.root, self._journal.name), Log(self._journal) as log:
             self._site.force = force or bool(log.marks.get("force"))
             if "end" not in log.marks and "undoing" not in log.marks:
                 self._settle_forward(steps, log)
@@ -219,9 +219,9 @@ class _Run:
             self._restore_rows(steps.rows(), log)
             self._undo_steps(steps, log)
             self._sync_all(steps)
+            with suppress(OSError):  # what could not be put back stays
+                self._kept_folder.rmdir()
             log.mark("undone_all")
-        if self._kept_folder.is_dir() and not self._site.notes:
-            remove_tree(self._kept_folder)
         return replace(self._journal, status="undone", notes=tuple(self._site.notes))
 
     def _settle_forward(self, steps: Steps, log: Log) -> None:

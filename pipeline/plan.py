@@ -132,14 +132,17 @@ class _Preparer:
     def __init__(self, root: Path, state_folder: Path, run: str) -> None:
         self.steps: list[Step] = []
         self.problems: list[str] = []
-        self._root = os.path.abspath(root)
+        self._given_root = os.path.abspath(root)
+        self._root = os.path.realpath(root)
         self._inside = self._root.rstrip(os.sep) + os.sep
-        self._state = os.path.abspath(state_folder)
+        self._state = os.path.realpath(state_folder)
         self._dropped = os.path.join(self._state, "dropped", run)
         self._kept = os.path.join(self._state, "undo", run)
         self._tree = FutureTree(self._root)
         self._made: dict[str, str] = {}  # path_key -> path that the plan makes
         self._writable: dict[str, bool] = {}
+        self._real_folders: dict[str, str] = {}
+        self._moves_links = False
 
     def add(self, action: Action) -> None:
         match action:
@@ -158,7 +161,14 @@ class _Preparer:
                 self._remove_folder(self._full(action.path), action)
 
     def _full(self, path: Path) -> str:
-        return os.path.normpath(os.path.join(self._root, path))
+        """An absolute path through real folders: one place has one name. Its last part may be a link."""
+        full = os.path.normpath(os.path.join(self._given_root, path))
+        if full == self._given_root:
+            return self._root
+        folder, name = os.path.split(full)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._real_folders[folder], name)
 
     def _stored(self, path: str) -> str:
         if path.startswith(self._inside):
@@ -196,6 +206,7 @@ class _Preparer:
             self._tree.put(source, node)
             return
         self._tree.put(destination, node)
+        self._moves_links |= kind == "link"
         detail = action.detail if isinstance(action, Drop) else ""
         ends = self._stored(source), self._stored(destination)
         self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
@@ -205,6 +216,8 @@ class _Preparer:
         if not node.exists:
             self._say(f"{source} does not exist")
             return
+        if self._is_behind_link(source):
+            return
         if node.kind != "file" and not (node.kind == "link" and node.origin and os.path.isfile(node.origin)):
             self._say(f"{source} is not a file")
             return
@@ -212,6 +225,7 @@ class _Preparer:
             return
         if action.how == "hardlink" and not action.or_copy and not self._is_one_disk(node, destination):
             self._say(f"{destination} lies on another disk than {source}: a hard link cannot; choose copy")
+        self._moves_links |= action.how == "symlink"
         placed = Node(None, "link" if action.how == "symlink" else "file", node.sha256)
         placed.bytes_at = node.bytes_at
         self._tree.put(destination, placed)
@@ -257,6 +271,8 @@ class _Preparer:
     def _may_leave(self, source: str, kind: str) -> bool:
         if kind == "missing":
             return self._say(f"{source} does not exist")
+        if self._is_behind_link(source):
+            return False
         if f"{self._state}{os.sep}".startswith(source + os.sep):
             return self._say(f"{source} holds the project's own records and cannot be moved or removed")
         return self._may_change(os.path.dirname(source))
@@ -291,6 +307,8 @@ class _Preparer:
     def _has_folder(self, folder: str, *, is_drop: bool = False) -> bool:
         """Whether a folder is there, or can be made and now is. A drop keeps names as they are."""
         node = self._tree.find(folder)
+        if self._is_behind_link(os.path.join(folder, "")):
+            return False
         if node.is_folder:
             return node.origin is None or self._may_change(folder)
         if node.exists:
@@ -319,13 +337,23 @@ class _Preparer:
             return self._say(f"{path} does not exist, and was to be overwritten")
         if node.kind != "file":
             return self._say(f"{path} is a {node.kind}, and a file was to be overwritten")
-        if not self._may_change(os.path.dirname(path)):
+        if self._is_behind_link(path) or not self._may_change(os.path.dirname(path)):
             return False
         if node.sha256 is None and node.bytes_at is not None:
             node.sha256 = file_sha256(Path(os.path.realpath(node.bytes_at)))
         if node.sha256 != expects:
             return self._say(f"{path} was edited since it was read")
         return True
+
+    def _is_behind_link(self, path: str) -> bool:
+        """Whether a path goes through a link that the plan itself moved or made."""
+        folder = os.path.dirname(path)
+        while self._moves_links and folder not in (self._root, os.path.dirname(folder)):
+            if self._tree.find(folder).kind == "link":
+                self._say(f"{path} lies behind {folder}, a link that is moved; name the real folder")
+                return True
+            folder = os.path.dirname(folder)
+        return False
 
     def _is_one_disk(self, node: Node, destination: str) -> bool:
         if node.origin is None:
