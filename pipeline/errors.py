@@ -48,7 +48,15 @@ class InputError(PipelineError):
 
 
 class UnreadableImageError(PipelineError):
-    """One picture cannot be decoded: truncated, empty, not a picture, or a decompression bomb."""
+    """One picture cannot be decoded: truncated, empty, not a picture, or a decompression bomb.
+
+    Args:
+        reason: the same short words for every picture of its kind, so that they can be counted.
+    """
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class LockedError(PipelineError):

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pipeline
 from pipeline import console
-from pipeline.catalog import Catalog, MediaFile, Outcome
+from pipeline.catalog import Catalog, MediaFile, Outcome, below
 from pipeline.console import LOG
 from pipeline.errors import (
     DiskFullError,
@@ -239,9 +239,10 @@ class Job:
     def _fail(self, file: MediaFile, failed: Failed) -> None:
         if failed.is_disk_full:
             raise DiskFullError(failed.detail)
-        LOG.warning("%s: %s", file.relative, failed.detail)
-        self.failures.append(Failure(file.relative, failed.reason, failed.detail))
-        self.catalog.set_outcome(file.id, self.stage, "failed", failed.reason, failed.detail, self.run_id)
+        detail = failed.detail.replace(str(file.path), file.relative)
+        LOG.warning("%s", detail if file.relative in detail else f"{file.relative}: {detail}")
+        self.failures.append(Failure(file.relative, failed.reason, detail))
+        self.catalog.set_outcome(file.id, self.stage, "failed", failed.reason, detail, self.run_id)
 
     # What becomes of them
 
@@ -435,14 +436,14 @@ def failure_limit(text: str, total: int) -> _FailureLimit:
 def outcome_counts(
     catalog: Catalog, project: Project, folder: Path, stage: str | None = None
 ) -> Iterator[tuple[str, str, int]]:
-    """(outcome, reason, number of contents) for what lies below a folder, or lay there last."""
-    from pipeline.catalog import below
-
+    """(outcome, reason, number of files) for what lies below a folder, or lay there last; kept ones first."""
     condition, parameters = below(project.relative(folder))
     parameters["stage"] = stage or ""
-    sql = f"""SELECT outcome, reason, COUNT(*) FROM outcomes
-              WHERE stage = :stage AND media_id IN (SELECT media_id FROM paths WHERE {condition})
-              GROUP BY outcome, reason ORDER BY outcome, COUNT(*) DESC, reason"""
+    sql = f"""SELECT outcome, reason, COUNT(*) FROM paths AS place JOIN outcomes USING (media_id)
+              WHERE stage = :stage AND {condition} AND NOT (is_gone AND EXISTS (
+                  SELECT 1 FROM paths WHERE paths.media_id = place.media_id AND NOT is_gone))
+              GROUP BY outcome, reason
+              ORDER BY outcome = 'failed', outcome = 'dropped', COUNT(*) DESC, reason"""
     yield from catalog.rows(sql, parameters)
 
 

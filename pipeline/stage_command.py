@@ -95,7 +95,7 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
     for (outcome, reason), count in report.counts.items():
         console.write(f"{count:>9,} {outcome}{': ' if reason else ''}{reason}")
     for key, value in report.values.items():
-        console.write(f"{key.replace('_', ' ')}: {value}")
+        console.write(f"{key.replace('_', ' ')}: {_value_text(value)}")
     if report.failures:
         console.write(
             f"{len(report.failures):,} failed; each is named in the log above and in .celforge/logs/"
@@ -103,6 +103,17 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
     for path in report.made:
         console.write(f"made: {path}")
     console.write(f"{report.stage} took {seconds:.1f} s")
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, dict):
+        return (
+            ", ".join(f"{name.replace('_', ' ')} {_value_text(part)}" for name, part in value.items())
+            or "none"
+        )
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value_text(part) for part in value) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _as_json(report: Report, seconds: float) -> dict[str, Any]:
