@@ -59,6 +59,12 @@ class UnreadableImageError(PipelineError):
         self.reason = reason
 
 
+class SidecarError(PipelineError):
+    """A file that another tool wrote beside a picture cannot be understood."""
+
+    reason = "sidecar not understood"
+
+
 class LockedError(PipelineError):
     """Another process is working in this project."""
 

@@ -35,7 +35,7 @@ from pipeline.plan import Plan
 from pipeline.project import Project, find_project, locked
 from pipeline.scan import Problem, index_folder, media_files
 from pipeline.settings import Json, as_json, option
-from pipeline.workers import Failed, run_in_workers
+from pipeline.workers import Failed, describe, run_in_workers
 
 T = TypeVar("T")
 
@@ -235,6 +235,10 @@ class Job:
             self.catalog.add_result(step_id, file.id, result, self.run_id)
             if was_failed:
                 self.catalog.clear_outcome(file.id, self.stage)
+
+    def fail(self, file: MediaFile, error: PipelineError) -> None:
+        """Note that a file could not be worked on, for work that `map` does not do; the run goes on."""
+        self._fail(file, describe(error))
 
     def _fail(self, file: MediaFile, failed: Failed) -> None:
         if failed.is_disk_full:

@@ -6,6 +6,8 @@ for merging the work of two machines, and for what other tools wrote beside thei
 
 import contextlib
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +16,14 @@ from typing import Any, TextIO
 import click
 
 from pipeline import console
-from pipeline.catalog import Catalog
-from pipeline.errors import InputError
+from pipeline.catalog import Catalog, MediaFile
+from pipeline.errors import InputError, SidecarError
 from pipeline.exchange import export_lines, import_lines
 from pipeline.files import write_atomic
-from pipeline.job import open_job
+from pipeline.job import Job, Report, open_job
 from pipeline.project import find_project
-from pipeline.stage_command import folder_argument, json_option
+from pipeline.sidecars import Sidecar, find_sidecars, read_sidecar
+from pipeline.stage_command import folder_argument, json_option, show_report
 
 LINES_SUFFIX = ".jsonl"
 
@@ -100,5 +103,67 @@ command.add_command(
         help="""Merge SOURCE, made by `celforge catalog export` (or - for stdin), into FOLDER's catalogue.
 
         Pictures are found by their content, wherever they lie. What a person said here is never replaced.""",
+    )
+)
+
+
+def import_sidecars(job: Job) -> Report:
+    """Note as facts what other tools wrote beside the pictures below the job's folder.
+
+    What a person said in this project stays above it: sidecars are a machine's word.
+    """
+    files = job.images()
+    ignored: Counter[str] = Counter()
+    found: Counter[str] = Counter()
+    with job.progress(len(files), "image", title="sidecars") as bar:
+        for file in files:
+            job.check_stop()
+            with job.catalog.transaction():
+                job.catalog.clear_outcome(file.id, job.stage)
+                for sidecar in _sidecars_of(job, file):
+                    found[sidecar.tool] += 1
+                    ignored.update(
+                        f"{name} ({why.partition(':')[0]})" for name, why in sidecar.ignored.items()
+                    )
+                    for name, value in sidecar.facts.items():
+                        job.set_fact(file, name, value, source=sidecar.tool)
+            bar.advance()
+    return job.report(
+        pictures=len(files), sidecars=dict(found.most_common()), ignored=dict(ignored.most_common())
+    )
+
+
+def _sidecars_of(job: Job, file: MediaFile) -> list[Sidecar]:
+    """What lies beside a picture, the most telling last, so that its word stays; failures are noted."""
+    sidecars = []
+    for path in reversed(find_sidecars(file.path)):
+        try:
+            sidecar = read_sidecar(path, file.path)
+        except SidecarError as error:
+            job.fail(file, error)
+        else:
+            if sidecar is not None:
+                sidecars.append(sidecar)
+    return sidecars
+
+
+def _sidecars(folder: Path, **given: Any) -> None:
+    started = time.monotonic()
+    with open_job(folder, "sidecars") as job:
+        report = import_sidecars(job)
+    show_report(report, seconds=time.monotonic() - started, is_json=given["json"])
+    click.get_current_context().exit(report.exit_code)
+
+
+command.add_command(
+    click.Command(
+        "sidecars",
+        params=[folder_argument(), json_option()],
+        callback=_sidecars,
+        help="""Take in what other tools wrote beside the pictures of FOLDER.
+
+        Read are waifuc's and anime_screenshot_pipeline's metadata (its first version and today's) and
+        imgbrd-grabber's text
+        files. Pickled values inside them are never read.""",
     )
 )
