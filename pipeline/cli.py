@@ -95,11 +95,14 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, **extra:
         return error.exit_code
     except PipelineError as error:
         return _say(error)
-    except (KeyboardInterrupt, click.Abort):
-        return _say(PipelineError("interrupted"), ExitCode.INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away; nothing is left to say
         return ExitCode.DONE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _say(PipelineError(f"{place}{(error.strerror or str(error)).lower()}"))
+    except (KeyboardInterrupt, click.Abort):
+        return _say(PipelineError("interrupted"), ExitCode.INTERRUPTED)
 
 
 def _say(error: PipelineError, code: ExitCode | None = None) -> int:

@@ -106,6 +106,7 @@ def set_up_logging(*, verbose: bool, quiet: bool) -> None:
     LOG.handlers[:] = [handler for handler in LOG.handlers if isinstance(handler, logging.FileHandler)]
     LOG.addHandler(_StderrHandler())
     LOG.propagate = False
+    logging.raiseExceptions = False  # a log file on a full disk must not bury the message about it
 
 
 class _StderrHandler(logging.Handler):

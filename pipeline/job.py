@@ -349,7 +349,12 @@ def open_job(
         InputError: no such folder, or it may not be written.
     """
     project = find_project(folder)
-    with locked(project), interruptible() as interruption, _catalog_of(project) as catalog:
+    with (
+        disk_full_as_error(project.root, "working"),
+        locked(project),
+        interruptible() as interruption,
+        Catalog.open(project.catalog_path) as catalog,
+    ):
         for finished in recover(project.root, project.state_folder, catalog):
             LOG.warning("finished what an earlier run left open: %s", finished.stage)
             if finished.status == "applied":
@@ -370,12 +375,6 @@ def open_job(
         with _log_of(job), _run_noted(job):
             LOG.debug("settings: %s", kept)
             yield job
-
-
-@contextmanager
-def _catalog_of(project: Project) -> Iterator[Catalog]:
-    with disk_full_as_error(project.root, "working"), Catalog.open(project.catalog_path) as catalog:
-        yield catalog
 
 
 def _log_of(job: Job) -> AbstractContextManager[None]:
