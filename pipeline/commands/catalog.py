@@ -122,9 +122,7 @@ def import_sidecars(job: Job) -> Report:
                 job.catalog.clear_outcome(file.id, job.stage)
                 for sidecar in _sidecars_of(job, file):
                     found[sidecar.tool] += 1
-                    ignored.update(
-                        f"{name} ({why.partition(':')[0]})" for name, why in sidecar.ignored.items()
-                    )
+                    ignored.update(why.rpartition(", found")[0] or why for why in sidecar.ignored)
                     for name, value in sidecar.facts.items():
                         job.set_fact(file, name, value, source=sidecar.tool)
             bar.advance()
@@ -138,12 +136,9 @@ def _sidecars_of(job: Job, file: MediaFile) -> list[Sidecar]:
     sidecars = []
     for path in reversed(find_sidecars(file.path)):
         try:
-            sidecar = read_sidecar(path, file.path)
+            sidecars.append(read_sidecar(path, file.path))
         except SidecarError as error:
             job.fail(file, error)
-        else:
-            if sidecar is not None:
-                sidecars.append(sidecar)
     return sidecars
 
 
@@ -163,7 +158,6 @@ command.add_command(
         help="""Take in what other tools wrote beside the pictures of FOLDER.
 
         Read are waifuc's and anime_screenshot_pipeline's metadata (its first version and today's) and
-        imgbrd-grabber's text
-        files. Pickled values inside them are never read.""",
+        imgbrd-grabber's text files. Pickled values inside them are never read.""",
     )
 )
