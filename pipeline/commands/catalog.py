@@ -122,7 +122,7 @@ def import_sidecars(job: Job) -> Report:
                 job.catalog.clear_outcome(file.id, job.stage)
                 for sidecar in _sidecars_of(job, file):
                     found[sidecar.tool] += 1
-                    ignored.update(why.rpartition(", found")[0] or why for why in sidecar.ignored)
+                    ignored.update(f"{name}: {_kind(why)}" for name, why in sidecar.ignored.items())
                     for name, value in sidecar.facts.items():
                         job.set_fact(file, name, value, source=sidecar.tool)
             bar.advance()
@@ -131,14 +131,22 @@ def import_sidecars(job: Job) -> Report:
     )
 
 
+def _kind(why: str) -> str:
+    """The part of a reason that is the same for all of its kind."""
+    return why.partition(", found")[0]
+
+
 def _sidecars_of(job: Job, file: MediaFile) -> list[Sidecar]:
     """What lies beside a picture, the most telling last, so that its word stays; failures are noted."""
     sidecars = []
     for path in reversed(find_sidecars(file.path)):
         try:
-            sidecars.append(read_sidecar(path, file.path))
+            sidecar = read_sidecar(path, file.path)
         except SidecarError as error:
             job.fail(file, error)
+        else:
+            if sidecar is not None:
+                sidecars.append(sidecar)
     return sidecars
 
 
