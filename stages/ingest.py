@@ -14,9 +14,8 @@ from pipeline.job import Job, Mapped, Report, no_images
 from pipeline.settings import Json, option
 
 if TYPE_CHECKING:
-    from pipeline.images import ImageHeader
-
     from pipeline.catalog import MediaFile
+    from pipeline.images import ImageHeader
 
 STEP = "ingest.header"
 VERSION = 1  # of what is noted about a picture
