@@ -9,7 +9,7 @@ file, never draws a bar and never catches an error of an item: that is done here
 import os
 from collections import Counter as CountOf
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from pipeline.errors import (
     DiskFullError,
     ExitCode,
     InputError,
+    InterruptedRunError,
     PipelineError,
     SettingsError,
     TooManyFailuresError,
@@ -180,6 +181,7 @@ class Job:
         key: Mapping[str, Json],
         unit: str = "image",
         processes: bool = False,
+        bar: console.Counter | None = None,
     ) -> Mapped[T]:
         """Apply a function to every content once, ever: what is known already is not worked out again.
 
@@ -194,6 +196,8 @@ class Job:
             unit: one item in the singular, for the bar.
             processes: run in processes (pure Python work) instead of threads (decoding, numpy and OpenCV
                 release the GIL); `function` must then be one that pickle can name.
+            bar: progress that `function` itself advances, where one item takes minutes; else each item is a
+                step of a bar of its own.
 
         Returns: (file, result) of those that have one, in the order of `files`.
 
@@ -208,7 +212,8 @@ class Job:
         todo = _first_of_each([file for file in files if file.id not in known])
         limit = failure_limit(self._max_failures, len(todo))
         failed_before = self._failed_ids()
-        with self.progress(len(todo), unit, title=step) as bar:
+        own_bar = self.progress(len(todo), unit, title=step) if bar is None else nullcontext()
+        with own_bar as steps:
             for file, result in run_in_workers(
                 function,
                 todo,
@@ -217,12 +222,15 @@ class Job:
                 should_stop=lambda: self._interruption.is_asked,
             ):
                 if isinstance(result, Failed):
+                    if result.reason == InterruptedRunError.__name__:
+                        continue  # the function broke it off by `check_stop`; the next run tries again
                     self._fail(file, result)
                     limit.count(self.failures)
                 else:
                     self._keep_result(step_id, file, result, was_failed=file.id in failed_before)
                     known.add(file.id)
-                bar.advance()
+                if steps is not None:
+                    steps.advance()
         self.check_stop()
         return Mapped(self.catalog, step_id, [file for file in files if file.id in known])
 

@@ -325,3 +325,27 @@ def test_images_below_the_given_folder_only(folder: Path) -> None:
         assert [file.relative for file in job.images()] == [f"ep1/{n}.png" for n in (1, 4, 7, 10)]
         assert job.root == folder
         assert isinstance(job, Job)
+
+
+def test_map_lets_a_long_item_advance_a_bar_of_its_own_and_break_off_when_asked(folder: Path) -> None:
+    class Bar:
+        steps = 0
+
+        def advance(self, count: int = 1) -> None:
+            self.steps += count
+
+    bar = Bar()
+    with open_job(folder, "probe", job_settings=JobSettings(workers=1)) as job:
+
+        def slow(file: MediaFile) -> int:
+            bar.advance(5)
+            if file.path.stem == "3":
+                job._interruption.is_asked = True
+            job.check_stop()
+            return 1
+
+        with pytest.raises(InterruptedRunError):
+            job.map(slow, job.images(), step="probe.slow", key={}, bar=bar)
+        assert not job.failures, "an item that was broken off did not fail"
+        job._interruption.is_asked = False
+        assert bar.steps % 5 == 0 and bar.steps > 0
