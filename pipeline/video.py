@@ -1,0 +1,436 @@
+"""Decode video with PyAV: frames in time order as views of the decoder's planes, converted only on demand.
+
+    with VideoReader(path) as reader:
+        for frame in reader:                    # seconds from the start of the file, by pts * time_base
+            grid = frame.luma_grid()            # uint8 [height, width], about 320 cells across
+            if worth_keeping(grid):
+                rgb = frame.rgb()               # uint8 [height, width, 3], square pixels
+    reader.problems                             # what could not be decoded, once the loop is through
+
+Interlaced frames are deinterlaced as they come (bwdif, one frame for each frame). A damaged or truncated file
+gives what decodes; `problems` says the rest.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    import av
+    from av.video.frame import VideoFrame as AvFrame
+    from av.video.stream import VideoStream
+
+GRID_WIDTH_CELLS = 320
+DETAIL_ROW_STEP = 8
+MISSING_S = 0.5  # decoded that much less than the stream says: truncated
+MISSING_CONTAINER_S = 2.0  # the same where only the container, which also holds sound, says how long it is
+MOST_PROBLEMS = 20  # named; more are counted
+# swscale's bicubic with accurate rounding and chroma at full width: without, 10 bits lose 2 levels; 3x slower
+_EXACT_BICUBIC = 0x4 | 0x40000 | 0x2000
+
+Deinterlace = Literal["auto", "off", "on"]
+Box = tuple[int, int, int, int]  # left, top, right, bottom in coded pixels; right and bottom are outside
+
+
+class UnreadableVideoError(PipelineError):
+    """A file cannot be opened as video: empty, not a video, only sound, or nothing of it decodes."""
+
+    def __init__(self, path: Path, reason: str, detail: str = "", *, hint: str = "") -> None:
+        super().__init__(f"{path}: {reason}{f' ({detail})' if detail else ''}", hint=hint)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """What a video's header says."""
+
+    codec: str
+    pixel_format: str
+    width_px: int  # coded, before anamorphic pixels are corrected
+    height_px: int
+    pixel_aspect: Fraction  # width of a pixel over its height
+    bits: int  # of a luma sample
+    frames_per_s: float | None
+    duration_s: float | None
+    is_duration_exact: bool  # of the video stream; else of the container, sound included
+    num_streams: int  # video streams, cover pictures left out
+    stream: int  # which of them is read, counting from 0
+
+    @property
+    def num_frames(self) -> int | None:
+        """About how many frames there are, for a progress bar."""
+        if self.duration_s is None or self.frames_per_s is None:
+            return None
+        return max(1, round(self.duration_s * self.frames_per_s))
+
+
+@dataclass(frozen=True, slots=True)
+class VideoProblem:
+    """Something that did not decode."""
+
+    reason: str  # short, the same for all of its kind
+    detail: str
+
+
+@dataclass(slots=True)
+class VideoFrame:
+    """One decoded frame. Its planes belong to the decoder's pool: do not keep hundreds."""
+
+    index: int  # counts decoded frames from 0
+    time_s: float  # from the start of the file
+    is_key: bool
+    picture: "AvFrame"
+    pixel_aspect: Fraction = field(default=Fraction(1))
+
+    def luma(self) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The luma plane, [height, width], without a copy: uint8, or uint16 for more than 8 bits.
+
+        Samples of more than 8 bits lie in the low bits (0 to 1023 for 10), but for P010 in the high ones.
+        A format without a luma plane (RGB, palettes) is converted.
+        """
+        picture = self._with_luma()
+        plane = picture.planes[0]
+        sample = np.uint8 if picture.format.components[0].bits == 8 else np.uint16
+        rows = np.frombuffer(plane, np.uint8).view(sample)  # type: ignore[call-overload]
+        per_line = plane.line_size // np.dtype(sample).itemsize
+        return rows.reshape(-1, per_line)[: picture.height, : picture.width]  # type: ignore[no-any-return]
+
+    def luma_grid(self, width_cells: int = GRID_WIDTH_CELLS) -> NDArray[np.uint8]:
+        """Means over square cells of the luma, uint8 [height, width], full range: 0 black to 255 white.
+
+        Half of the rows of a cell are read, which halves the cost and keeps the noise low.
+
+        Args:
+            width_cells: cells across, about; a cell is a whole number of pixels.
+        """
+        import cv2
+
+        luma = self.luma()
+        height_px, width_px = luma.shape
+        cell_px = max(1, round(width_px / width_cells))
+        size = (width_px // cell_px, height_px // cell_px)
+        rows = luma[: size[1] * cell_px : max(1, cell_px // 2), : size[0] * cell_px]
+        grid = rows if cell_px == 1 else cv2.resize(rows, size, interpolation=cv2.INTER_AREA)
+        return self._full_range(grid)
+
+    def sharpness(self) -> float:
+        """Mean absolute difference of neighbours along every eighth row, in levels of 8 bits."""
+        import cv2
+
+        rows = self.luma()[::DETAIL_ROW_STEP]
+        total = cv2.norm(rows[:, 1:], rows[:, :-1], cv2.NORM_L1)
+        return float(total / rows.size / (1 << self._excess_bits()))
+
+    def rgb(self, box: Box | None = None) -> NDArray[np.uint8]:
+        """The frame in colour: RGB, uint8, [height, width, 3]; anamorphic pixels are made square.
+
+        The frame's own matrix and range are used (BT.709 from 720 lines on where it names none).
+
+        Args:
+            box: the part to give, in coded pixels.
+        """
+        picture = self.picture
+        width, height = square_size(picture.width, picture.height, self.pixel_aspect)
+        if picture.format.name != "rgb24" or (width, height) != (picture.width, picture.height):
+            picture = picture.reformat(
+                width,
+                height,
+                "rgb24",
+                src_colorspace=_colour_matrix(self.picture),
+                interpolation=_EXACT_BICUBIC if self._is_inexact(width) else "BICUBIC",
+            )
+        rgb = picture.to_ndarray()
+        if box is None:
+            return rgb
+        across, down = width / self.picture.width, height / self.picture.height
+        left, top, right, bottom = box
+        return np.ascontiguousarray(
+            rgb[round(top * down) : round(bottom * down), round(left * across) : round(right * across)]
+        )
+
+    def _is_inexact(self, width: int) -> bool:
+        """Whether swscale's fast way would lose levels."""
+        return self.picture.format.components[0].bits > 8 or width != self.picture.width
+
+    def _with_luma(self) -> "AvFrame":
+        layout = self.picture.format
+        if layout.is_rgb or layout.is_big_endian or layout.name.startswith(("pal", "mono", "yuyv", "uyvy")):
+            return self.picture.reformat(format="gray")
+        return self.picture
+
+    def _excess_bits(self) -> int:
+        """How far the luma must be shifted right to have 8 bits."""
+        layout = self._with_luma().format
+        return 8 if layout.name.startswith("p0") else layout.components[0].bits - 8
+
+    def _full_range(self, grid: NDArray[Any]) -> NDArray[np.uint8]:
+        import cv2
+
+        is_full = self.picture.color_range == 2 or self.picture.format.name.startswith("yuvj")
+        if is_full or self._with_luma() is not self.picture:
+            alpha, beta = 1.0, 0.0
+        else:
+            alpha, beta = 255 / 219, -16 * 255 / 219
+        unit = 1 << self._excess_bits()
+        if beta:
+            grid = np.maximum(grid, 16 * unit)  # convertScaleAbs would mirror what is below black
+        return np.asarray(cv2.convertScaleAbs(grid, alpha=alpha / unit, beta=beta), np.uint8)
+
+
+def square_size(width_px: int, height_px: int, pixel_aspect: Fraction) -> tuple[int, int]:
+    """Width and height of a frame once its pixels are square: the short measure grows, nothing is lost."""
+    if pixel_aspect == 1 or pixel_aspect <= 0:
+        return width_px, height_px
+    if pixel_aspect > 1:
+        return max(1, round(width_px * pixel_aspect)), height_px
+    return width_px, max(1, round(height_px / pixel_aspect))
+
+
+def _colour_matrix(picture: "AvFrame") -> str | None:
+    """What swscale would not know by itself: it takes BT.601 where a file names no matrix."""
+    is_unnamed = int(picture.colorspace) in (2, 5) and int(picture.color_primaries) == 2
+    return "ITU709" if is_unnamed and picture.height >= 720 else None
+
+
+class VideoReader:
+    """One video stream of a file; iterating gives its frames, once.
+
+    Args:
+        stream: which video stream, counting from 0, cover pictures left out.
+        threads: of the decoder; 0 takes one for each processor core.
+        only_keyframes: decode key frames alone, ten times faster and more.
+        deinterlace: "auto" looks at each frame's flag.
+
+    Raises:
+        UnreadableVideoError: not a video, or no such stream.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        stream: int = 0,
+        threads: int = 0,
+        only_keyframes: bool = False,
+        deinterlace: Deinterlace = "auto",
+    ) -> None:
+        self.path = path
+        self.problems: list[VideoProblem] = []
+        self.is_interlaced = False  # a frame was; known while reading
+        self._num_problems = 0
+        self._deinterlace = deinterlace
+        self._filter: _Deinterlacer | None = None
+        self._container = _open(path)
+        try:
+            self._stream = _pick_stream(self._container, path, stream)
+            self.info = _describe(self._container, self._stream, stream)
+        except BaseException:
+            self._container.close()
+            raise
+        context = self._stream.codec_context
+        context.thread_count = threads
+        context.thread_type = "SLICE" if only_keyframes else "AUTO"
+        self._only_keyframes = only_keyframes
+        if only_keyframes:
+            context.skip_frame = "NONKEY"
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        first_s = (self._container.start_time or 0) / 1_000_000
+        step_s = 1 / self.info.frames_per_s if self.info.frames_per_s else 1 / 24
+        index, time_s = 0, -step_s
+        for picture in self._progressive(self._pictures()):
+            time_s = time_s + step_s if picture.time is None else picture.time - first_s
+            yield VideoFrame(index, time_s, bool(picture.key_frame), picture, self.info.pixel_aspect)
+            index += 1
+        if index == 0:
+            why = self.problems[0].detail if self.problems else "no frame of it decodes"
+            raise UnreadableVideoError(self.path, "does not decode", why)
+        self._check_length(time_s + step_s)
+        if self._num_problems > MOST_PROBLEMS:
+            self.problems.append(VideoProblem("corrupt", f"{self._num_problems:,} damaged places in all"))
+
+    def _pictures(self) -> Iterator["AvFrame"]:
+        from av.error import FFmpegError
+
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except FFmpegError as error:
+                self._note("corrupt", f"reading stops: {error.strerror}")
+                return
+            try:
+                pictures = packet.decode()
+            except FFmpegError as error:
+                at = "" if packet.pts is None else f" at {float(packet.pts * packet.time_base):.1f} s"
+                self._note("corrupt", f"a packet{at} does not decode: {error.strerror}")
+                continue
+            for picture in pictures:
+                if picture.is_corrupt:
+                    self._note("corrupt", f"a damaged frame at {picture.time or 0:.1f} s is left out")
+                else:
+                    yield picture
+
+    def _progressive(self, pictures: Iterator["AvFrame"]) -> Iterator["AvFrame"]:
+        for picture in pictures:
+            self.is_interlaced |= picture.interlaced_frame
+            if self._filter is None and self._wants_filter(picture):
+                self._filter = _Deinterlacer(self._stream, picture, is_forced=self._deinterlace == "on")
+            if self._filter is None:
+                yield picture
+            else:
+                yield from self._filter.push(picture)
+        if self._filter is not None:
+            yield from self._filter.finish()
+
+    def _wants_filter(self, picture: "AvFrame") -> bool:
+        if self._deinterlace == "auto":
+            return bool(picture.interlaced_frame)
+        return self._deinterlace == "on"
+
+    def _note(self, reason: str, detail: str) -> None:
+        self._num_problems += 1
+        if self._num_problems <= MOST_PROBLEMS:
+            self.problems.append(VideoProblem(reason, detail))
+
+    def _check_length(self, end_s: float) -> None:
+        said_s = self.info.duration_s
+        if said_s is None or self._only_keyframes:
+            return
+        allowed_s = MISSING_S if self.info.is_duration_exact else MISSING_CONTAINER_S
+        if end_s < said_s - allowed_s:
+            self._note("truncated", f"decodes to {end_s:.1f} s of the {said_s:.1f} s that its header names")
+
+
+def read_frames(path: Path, **options: Any) -> Iterator[VideoFrame]:
+    """Yield a video's frames; `options` are those of `VideoReader`, which also tells what did not decode.
+
+    Raises:
+        UnreadableVideoError: not a video, or nothing of it decodes.
+    """
+    with VideoReader(path, **options) as reader:
+        yield from reader
+
+
+def _open(path: Path) -> "av.container.InputContainer":
+    import av
+    from av.error import FFmpegError
+
+    if path.stat().st_size == 0:
+        raise UnreadableVideoError(path, "empty file")
+    try:
+        return av.open(str(path), metadata_errors="replace")
+    except FFmpegError as error:
+        raise UnreadableVideoError(path, "not a video, or cut off", str(error.strerror)) from error
+
+
+def _pick_stream(container: "av.container.InputContainer", path: Path, wanted: int) -> "VideoStream":
+    from av.stream import Disposition
+
+    streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
+    if not streams:
+        what = "only sound" if container.streams.audio else "no video stream"
+        raise UnreadableVideoError(path, what)
+    if wanted >= len(streams):
+        hint = f"give a --video-stream from 0 to {len(streams) - 1}"
+        raise UnreadableVideoError(path, "no such stream", f"has {len(streams)} video streams", hint=hint)
+    if streams[wanted].codec_context is None:
+        raise UnreadableVideoError(path, "unknown codec")
+    return streams[wanted]
+
+
+def _describe(container: "av.container.InputContainer", one: "VideoStream", stream: int) -> VideoInfo:
+    from av.stream import Disposition
+
+    duration_s, is_exact = _duration(container, one)
+    context = one.codec_context
+    layout = context.format
+    rate = one.average_rate or one.guessed_rate or one.base_rate
+    return VideoInfo(
+        codec=context.name,
+        pixel_format=layout.name if layout is not None else "unknown",
+        width_px=context.width,
+        height_px=context.height,
+        pixel_aspect=Fraction(one.sample_aspect_ratio or 1),
+        bits=layout.components[0].bits if layout is not None else 8,
+        frames_per_s=float(rate) if rate else None,
+        duration_s=duration_s,
+        is_duration_exact=is_exact,
+        num_streams=sum(
+            1 for each in container.streams.video if not each.disposition & Disposition.attached_pic
+        ),
+        stream=stream,
+    )
+
+
+def _duration(container: "av.container.InputContainer", one: "VideoStream") -> tuple[float | None, bool]:
+    """Seconds, and whether they are the video stream's own."""
+    if one.duration is not None and one.time_base is not None:
+        return float(one.duration * one.time_base), True
+    tag = one.metadata.get("DURATION", "")  # Matroska: 00:23:40.086000000
+    parts = tag.split(":")
+    if len(parts) == 3 and all(part.replace(".", "", 1).isdigit() for part in parts):
+        return int(parts[0]) * 3600 + int(parts[1]) * 60 + float(parts[2]), True
+    if container.duration is not None:
+        return container.duration / 1_000_000, not container.streams.audio
+    return None, False
+
+
+class _Deinterlacer:
+    """bwdif, one frame out for each frame in; frames that are not interlaced pass unchanged."""
+
+    def __init__(self, stream: "VideoStream", picture: "AvFrame", *, is_forced: bool) -> None:
+        from av.filter import Graph
+
+        self._graph = Graph()
+        source = self._graph.add_buffer(
+            width=picture.width,
+            height=picture.height,
+            format=picture.format,
+            time_base=stream.time_base or Fraction(1, 1000),
+        )
+        which = "all" if is_forced else "interlaced"
+        bwdif = self._graph.add("bwdif", f"mode=send_frame:deint={which}")
+        sink = self._graph.add("buffersink")
+        source.link_to(bwdif)
+        bwdif.link_to(sink)
+        self._graph.configure()
+
+    def push(self, picture: "AvFrame") -> Iterator["AvFrame"]:
+        self._graph.vpush(picture)
+        yield from self._pull()
+
+    def finish(self) -> Iterator["AvFrame"]:
+        self._graph.vpush(None)
+        yield from self._pull()
+
+    def _pull(self) -> Iterator["AvFrame"]:
+        import av
+
+        while True:
+            try:
+                yield self._graph.vpull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
