@@ -7,16 +7,15 @@ file, never draws a bar and never catches an error of an item: that is done here
 """
 
 import os
-from collections import Counter as CountOf
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pipeline
 from pipeline import console
-from pipeline.catalog import Catalog, MediaFile, Outcome, below
+from pipeline.catalog import Catalog, MediaFile, Outcome
 from pipeline.console import LOG
 from pipeline.errors import (
     DiskFullError,
@@ -24,8 +23,6 @@ from pipeline.errors import (
     InputError,
     InterruptedRunError,
     PipelineError,
-    SettingsError,
-    TooManyFailuresError,
 )
 from pipeline.files import disk_full_as_error
 from pipeline.interruption import Interruption, interruptible
@@ -34,14 +31,16 @@ from pipeline.media_names import Kind
 from pipeline.moved_paths import follow
 from pipeline.plan import Plan
 from pipeline.project import Project, find_project, locked
+from pipeline.report import Failure, Report, failure_limit, outcome_counts
 from pipeline.scan import Problem, index_folder, media_files
 from pipeline.settings import Json, as_json, option
 from pipeline.workers import Failed, describe, run_in_workers
 
+__all__ = ["Failure", "Job", "JobSettings", "Mapped", "Report", "no_images", "open_job"]
+
 T = TypeVar("T")
 
 RESULT_CHUNK = 500  # results read from the catalogue at a time
-FEW_FAILURES = 10  # a share given by --max-failures never stops a run below this many
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,32 +60,6 @@ class JobSettings:
         metavar="N|N%",
         affects_result=False,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An item that could not be worked on."""
-
-    path: str
-    reason: str  # short, the same for all of its kind
-    detail: str
-
-
-@dataclass(slots=True)
-class Report:
-    """What a stage did: the same for a person (text) and a machine (`--json`)."""
-
-    stage: str
-    counts: CountOf[tuple[str, str]] = field(default_factory=CountOf)  # (outcome, reason) -> files
-    failures: list[Failure] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)  # the stage's own results, in the order to show
-    made: list[Path] = field(default_factory=list)  # what to open or to use next
-    planned: list[dict[str, str]] | None = None  # --dry-run: the plan's rows
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """3 when items failed, else 0."""
-        return ExitCode.FAILED_ITEMS if self.failures else ExitCode.DONE
 
 
 class Mapped(Iterable[tuple[MediaFile, T]]):
@@ -221,14 +194,12 @@ class Job:
                 processes=processes,
                 should_stop=lambda: self._interruption.is_asked,
             ):
-                if isinstance(result, Failed):
-                    if result.reason == InterruptedRunError.__name__:
-                        continue  # the function broke it off by `check_stop`; the next run tries again
-                    self._fail(file, result)
-                    limit.count(self.failures)
-                else:
+                if not isinstance(result, Failed):
                     self._keep_result(step_id, file, result, was_failed=file.id in failed_before)
                     known.add(file.id)
+                elif result.reason != InterruptedRunError.__name__:  # broken off by `check_stop`: tried again
+                    self._fail(file, result)
+                    limit.count(self.failures)
                 if steps is not None:
                     steps.advance()
         self.check_stop()
@@ -252,8 +223,10 @@ class Job:
         if failed.is_disk_full:
             raise DiskFullError(failed.detail)
         detail = failed.detail.replace(str(file.path), file.relative)
-        LOG.warning("%s", detail if file.relative in detail else f"{file.relative}: {detail}")
-        self.failures.append(Failure(file.relative, failed.reason, detail))
+        others = [path for path in self.catalog.present_paths(file.id) if path != file.relative]
+        also = f" (and {len(others):,} more files of the same bytes)" if others else ""
+        LOG.warning("%s%s", detail if file.relative in detail else f"{file.relative}: {detail}", also)
+        self.failures += [Failure(path, failed.reason, detail) for path in (file.relative, *others)]
         self.catalog.set_outcome(file.id, self.stage, "failed", failed.reason, detail, self.run_id)
 
     # What becomes of them
@@ -410,52 +383,6 @@ def _first_of_each(files: Sequence[MediaFile]) -> list[MediaFile]:
     """The files without those whose content comes earlier."""
     first = {file.id: file for file in reversed(files)}
     return [file for file in files if first[file.id] is file]
-
-
-@dataclass(slots=True)
-class _FailureLimit:
-    most: int
-    text: str
-    _seen: int = 0
-
-    def count(self, failures: Sequence[Failure]) -> None:
-        self._seen += 1
-        if self._seen <= self.most:
-            return
-        commonest, _ = CountOf(failure.reason for failure in failures).most_common(1)[0]
-        hint = "see to them, or allow more: --max-failures 100%"
-        raise TooManyFailuresError(
-            f"{self._seen} items failed, more than --max-failures {self.text}; most of them: {commonest}",
-            hint=hint,
-        )
-
-
-def failure_limit(text: str, total: int) -> _FailureLimit:
-    """Read --max-failures: a number of items, or a share of `total`.
-
-    Raises:
-        SettingsError: neither.
-    """
-    with suppress(ValueError):
-        if text.endswith("%") and 0 <= (share := float(text[:-1])) <= 100:
-            return _FailureLimit(max(FEW_FAILURES, int(total * share / 100)) if share else 0, text)
-        if not text.endswith("%") and (most := int(text)) >= 0:
-            return _FailureLimit(most, text)
-    raise SettingsError(f'max_failures must be a number or a share such as 10%, found "{text}"')
-
-
-def outcome_counts(
-    catalog: Catalog, project: Project, folder: Path, stage: str | None = None
-) -> Iterator[tuple[str, str, int]]:
-    """(outcome, reason, number of files) for what lies below a folder, or lay there last; kept ones first."""
-    condition, parameters = below(project.relative(folder))
-    parameters["stage"] = stage or ""
-    sql = f"""SELECT outcome, reason, COUNT(*) FROM paths AS place JOIN outcomes USING (media_id)
-              WHERE stage = :stage AND {condition} AND NOT (is_gone AND EXISTS (
-                  SELECT 1 FROM paths WHERE paths.media_id = place.media_id AND NOT is_gone))
-              GROUP BY outcome, reason
-              ORDER BY outcome = 'failed', outcome = 'dropped', COUNT(*) DESC, reason"""
-    yield from catalog.rows(sql, parameters)
 
 
 def no_images(folder: Path) -> InputError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
     from pipeline.images import ImageHeader
 
-STEP = "ingest.header"
+STEP = "ingest.read"
 VERSION = 1  # of what is noted about a picture
 
 

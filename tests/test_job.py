@@ -15,9 +15,10 @@ from crashing import KILLED, points, run_until_line
 from pipeline.catalog import Catalog, MediaFile
 from pipeline.errors import DiskFullError, ExitCode, InterruptedRunError, SettingsError, TooManyFailuresError
 from pipeline.exchange import export_lines
-from pipeline.job import Job, JobSettings, failure_limit, open_job
+from pipeline.job import Job, JobSettings, open_job
 from pipeline.journal import list_journals
 from pipeline.plan import Drop, Move, Place, Plan, SetOutcome
+from pipeline.report import failure_limit
 
 KILL_POINTS = 60
 OLD_NS = 1_600_000_000_123_456_789
@@ -114,7 +115,9 @@ def test_a_failed_item_is_tried_again_and_its_failure_forgotten(folder: Path) ->
 
 
 def test_more_failures_than_allowed_end_the_run_and_keep_what_succeeded(folder: Path) -> None:
-    with pytest.raises(TooManyFailuresError, match=r"3 items failed, more than --max-failures 2.*ValueError"):
+    with pytest.raises(
+        TooManyFailuresError, match=r"failed items: 3, more than --max-failures 2.*ValueError"
+    ):
         map_all(folder, refuse_odd, max_failures="2")
     assert any('"result"' in line for line in known(folder))
 

@@ -12,9 +12,9 @@ import click
 
 from pipeline import console
 from pipeline.catalog import Catalog, below
-from pipeline.job import outcome_counts
 from pipeline.journal import list_journals
 from pipeline.project import Project, existing_folder, find_project
+from pipeline.report import outcome_counts
 from pipeline.scan import survey
 from pipeline.settings import Json
 from pipeline.stage_command import folder_argument, json_option
