@@ -9,7 +9,6 @@ nothing else.
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,20 +42,24 @@ def make_images(folder: Path, images: int, folder_images: int) -> None:
 
 
 def measure(title: str, command: list[str], runs: int) -> float:
-    """Print and return the median wall time of a command; memory is the largest of any child so far."""
-    walls, cpus = [], []
+    """Print wall and processor time and peak memory of a command, each the median of some runs; returns
+    the wall time.
+    """
+    walls, cpus, peaks_mb = [], [], []
     for _ in range(runs):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
         walls.append(time.perf_counter() - started)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpus.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        cpus.append(usage.ru_utime + usage.ru_stime)
+        peaks_mb.append(usage.ru_maxrss / 1024)
+        if child.returncode:
+            sys.exit(f"{title} ended with {child.returncode}")
     wall = statistics.median(walls)
     print(
-        f"{title:<34} wall {wall:7.2f} s (min {min(walls):.2f}, max {max(walls):.2f})   "
-        f"cpu {statistics.median(cpus):7.2f} s   largest process so far {peak_mb:6.0f} MB",
+        f"{title:<32} wall {wall:6.2f} s ({min(walls):.2f} to {max(walls):.2f})   "
+        f"cpu {statistics.median(cpus):6.2f} s   peak {statistics.median(peaks_mb):4.0f} MB",
         flush=True,
     )
     return wall
@@ -75,6 +78,8 @@ def main() -> None:
         make_images(folder, options.images, options.folder_images)
         print(f"{options.images:,} images in {folders:,} folders, {os.cpu_count()} cores")
         ingest = [*celforge, "ingest", "--decode", "header", str(folder)]
+        for arguments in (["--help"], ["ingest", "--help"]):
+            measure(f"celforge {' '.join(arguments)}", [*celforge, *arguments], options.runs)
         walk = measure("walk (the limit)", [sys.executable, "-c", WALK, str(folder)], options.runs)
         measure("status, nothing known", [*celforge, "status", str(folder)], options.runs)
         first = measure("ingest --decode header, first", ingest, 1)
