@@ -85,7 +85,8 @@ class _Shot:
     start_s: float
     first_index: int
     last_grid: FloatGrid | None = None  # of the newest kept picture
-    last_s: float = 0.0  # when it was, or the start of the shot
+    last_s: float = 0.0  # when a frame was last taken or refused, or the start of the shot
+    kept_s: float = -1e9  # time of the newest kept frame
     has_picture: bool = False
     pending: list[_Run] = field(default_factory=list)
     resort: _Run | None = None  # kept when the shot has nothing better
@@ -246,7 +247,9 @@ class FrameChooser:
                 return
         shot.pending.append(run)
         if end_s - shot.last_s >= self.rules.motion_interval_s:
-            best = max(shot.pending, key=_worth)
+            apart_s = self.rules.motion_interval_s / 2
+            fresh = [one for one in shot.pending if one.best.time_s >= shot.kept_s + apart_s]
+            best = max(fresh or shot.pending, key=_worth)
             shot.pending.remove(best)
             shot.last_s = end_s
             self._offer(best, "motion")
@@ -313,6 +316,7 @@ class FrameChooser:
         assert shot is not None
         shot.last_grid, shot.has_picture = grid, True
         shot.last_s = max(shot.last_s, run.end_s)
+        shot.kept_s = run.best.time_s
         if self.rules.has_memory:
             self._memory.add(grid)
         decision = Decision(run.best.index, run.best.time_s, True, reason, shot.number, grid)

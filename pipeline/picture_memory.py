@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.grids import BASE_LEVELS, FloatGrid, excess, motion_extent, thumb, tolerance
+from pipeline.grids import BASE_LEVELS, FloatGrid, Grid, is_same, motion_extent, thumb, tolerance
 
 SIGNATURE_SIZE = (96, 54)  # cells across and down
 _SAME_BASE = 1.2 * BASE_LEVELS  # two showings of a picture are compressed differently
@@ -16,7 +16,7 @@ class PictureMemory:
     """Kept pictures of one episode."""
 
     def __init__(self) -> None:
-        self._grids: list[FloatGrid] = []
+        self._grids: list[Grid] = []
         self._thumbs = np.empty((64, 144), np.float32)
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class PictureMemory:
         if len(self._grids) == len(self._thumbs):
             self._thumbs = np.concatenate([self._thumbs, np.empty_like(self._thumbs)])
         self._thumbs[len(self._grids)] = thumb(grid)
-        self._grids.append(grid)
+        self._grids.append(np.rint(grid).astype(np.uint8))  # a quarter of the memory
 
     def holds(self, grid: FloatGrid, noise_levels: float) -> bool:
         """Say whether a picture came before: no box of it differs by more than noise."""
@@ -37,9 +37,13 @@ class PictureMemory:
         # a part of the thumb cannot differ by more than the worst box in it
         candidates = np.flatnonzero(nearest <= float(tolerated.max()))
         return any(
-            self._grids[index].shape == grid.shape and excess(self._grids[index], grid, tolerated) <= 1
+            self._is_same(int(index), grid, tolerated)
             for index in candidates[np.argsort(nearest[candidates])][:32]
         )
+
+    def _is_same(self, index: int, grid: FloatGrid, tolerated: FloatGrid) -> bool:
+        other = self._grids[index]
+        return other.shape == grid.shape and is_same(other.astype(np.float32), grid, tolerated)
 
     def holds_moved(self, grid: FloatGrid, least_extent: float) -> bool:
         """Say whether movement of less than `least_extent` of the width leads here from a picture kept."""
@@ -51,7 +55,9 @@ class PictureMemory:
             if likeness[index] < _LIKE_SHARE:
                 return False
             other = self._grids[index]
-            extent = motion_extent(other, grid) if other.shape == grid.shape else None
+            if other.shape != grid.shape:
+                continue
+            extent = motion_extent(other.astype(np.float32), grid)
             if extent is not None and extent < least_extent:
                 return True
         return False

@@ -41,11 +41,19 @@ Box = tuple[int, int, int, int]  # left, top, right, bottom in coded pixels; rig
 
 
 class UnreadableVideoError(PipelineError):
-    """A file cannot be opened as video: empty, not a video, only sound, or nothing of it decodes."""
+    """A file cannot be opened as video: empty, not a video, only sound, or nothing of it decodes.
 
-    def __init__(self, path: Path, reason: str, detail: str = "", *, hint: str = "") -> None:
+    Args:
+        reason: short, the same for all of its kind.
+        is_damaged: a video once; else it never was one, or has only sound.
+    """
+
+    def __init__(
+        self, path: Path, reason: str, detail: str = "", *, hint: str = "", is_damaged: bool = True
+    ) -> None:
         super().__init__(f"{path}: {reason}{f' ({detail})' if detail else ''}", hint=hint)
         self.reason = reason
+        self.is_damaged = is_damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,10 @@ class VideoFrame:
         grid = rows if cell_px == 1 else cv2.resize(rows, size, interpolation=cv2.INTER_AREA)
         return self._full_range(grid)
 
+    def luma_levels(self) -> NDArray[np.uint8]:
+        """The whole luma in levels of full range, uint8 [height, width]: a copy."""
+        return self._full_range(self.luma())
+
     def sharpness(self) -> float:
         """Mean absolute difference of neighbours along every eighth row, in levels of 8 bits."""
         import cv2
@@ -147,7 +159,7 @@ class VideoFrame:
                 src_colorspace=_colour_matrix(self.picture),
                 interpolation=_EXACT_BICUBIC if self._is_inexact(width) else "BICUBIC",
             )
-        rgb = picture.to_ndarray()
+        rgb = np.asarray(picture.to_ndarray(), np.uint8)
         if box is None:
             return rgb
         across, down = width / self.picture.width, height / self.picture.height
@@ -339,11 +351,31 @@ def _open(path: Path) -> "av.container.InputContainer":
     from av.error import FFmpegError
 
     if path.stat().st_size == 0:
-        raise UnreadableVideoError(path, "empty file")
+        raise UnreadableVideoError(path, "empty file", is_damaged=False)
     try:
         return av.open(str(path), metadata_errors="replace")
     except FFmpegError as error:
-        raise UnreadableVideoError(path, "not a video, or cut off", str(error.strerror)) from error
+        is_damaged = _begins_as_video(path)
+        reason = "damaged, or cut off" if is_damaged else "not a video"
+        raise UnreadableVideoError(path, reason, str(error.strerror), is_damaged=is_damaged) from error
+
+
+def _begins_as_video(path: Path) -> bool:
+    """Whether the first bytes are those of a known container, whatever follows."""
+    with path.open("rb") as file:
+        head = file.read(200)
+    starts = (
+        b"\x1aE\xdf\xa3",
+        b"RIFF",
+        b"FLV",
+        b"0&\xb2u\x8ef\xcf\x11",
+        b"\x00\x00\x01\xba",
+        b"\x00\x00\x01\xb3",
+    )
+    is_transport = len(head) > 192 and (head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47)
+    return (
+        head.startswith(starts) or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free") or is_transport
+    )
 
 
 def _pick_stream(container: "av.container.InputContainer", path: Path, wanted: int) -> "VideoStream":
@@ -352,7 +384,7 @@ def _pick_stream(container: "av.container.InputContainer", path: Path, wanted: i
     streams = [one for one in container.streams.video if not one.disposition & Disposition.attached_pic]
     if not streams:
         what = "only sound" if container.streams.audio else "no video stream"
-        raise UnreadableVideoError(path, what)
+        raise UnreadableVideoError(path, what, is_damaged=False)
     if wanted >= len(streams):
         hint = f"give a --video-stream from 0 to {len(streams) - 1}"
         raise UnreadableVideoError(path, "no such stream", f"has {len(streams)} video streams", hint=hint)
