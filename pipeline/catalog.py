@@ -193,7 +193,7 @@ class Catalog:
         with self.transaction(), _errors_named(self.path):
             self._connection.executemany(sql, rows)
 
-    def _value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+    def _value(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Any:
         row = self.rows(sql, parameters).fetchone()
         return None if row is None else row[0]
 
@@ -255,6 +255,14 @@ class Catalog:
     def known_results(self, step_id: int) -> set[int]:
         """Ids of the contents for which this step is done."""
         return {row[0] for row in self.rows("SELECT media_id FROM results WHERE step_id = ?", (step_id,))}
+
+    def count_superseded(self, step_id: int, media_ids: Sequence[int]) -> int:
+        """How many of some contents have a result of the same step, but under other settings only."""
+        sql = """SELECT COUNT(DISTINCT media_id) FROM results
+                 WHERE step_id IN (SELECT other.id FROM steps AS other JOIN steps AS this USING (step)
+                                   WHERE this.id = :step_id AND other.id != this.id)
+                 AND media_id IN (SELECT value FROM json_each(:media_ids))"""
+        return int(self._value(sql, {"step_id": step_id, "media_ids": json.dumps(list(media_ids))}))
 
     def results(self, step_id: int, media_ids: Sequence[int]) -> dict[int, Any]:
         """Stored results by content id, for the ids that have one."""

@@ -37,7 +37,7 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Counter]:
         total: how many items there are, or None when nobody knows.
         unit: one item in the singular: "image", "frame".
     """
-    if not sys.stderr.isatty() or LOG.getEffectiveLevel() > logging.INFO:
+    if not sys.stderr.isatty() or _is_quiet():
         yield _LogCounter(title, total, unit)
         return
     bar = _bar(unit)
@@ -101,12 +101,19 @@ class _LogCounter:
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:
-    """Send the project's log to stderr: warnings always, steps unless `quiet`, details when `verbose`."""
-    LOG.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    """Send the project's log to stderr: warnings always, steps unless `quiet`, details when `verbose`.
+
+    The log files of runs have all of it.
+    """
+    LOG.setLevel(logging.DEBUG)
     LOG.handlers[:] = [handler for handler in LOG.handlers if isinstance(handler, logging.FileHandler)]
-    LOG.addHandler(_StderrHandler())
+    LOG.addHandler(_StderrHandler(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO))
     LOG.propagate = False
     logging.raiseExceptions = False  # a log file on a full disk must not bury the message about it
+
+
+def _is_quiet() -> bool:
+    return any(isinstance(one, _StderrHandler) and one.level > logging.INFO for one in LOG.handlers)
 
 
 class _StderrHandler(logging.Handler):

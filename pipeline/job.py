@@ -22,11 +22,12 @@ from pipeline.errors import (
     ExitCode,
     InputError,
     InterruptedRunError,
+    JournalError,
     PipelineError,
 )
 from pipeline.files import disk_full_as_error
 from pipeline.interruption import Interruption, interruptible
-from pipeline.journal import apply_plan, recover
+from pipeline.journal import apply_plan, list_journals, recover
 from pipeline.media_names import Kind
 from pipeline.moved_paths import follow
 from pipeline.plan import Plan
@@ -183,6 +184,7 @@ class Job:
         assert step_id is not None
         known = self.catalog.known_results(step_id)
         todo = _first_of_each([file for file in files if file.id not in known])
+        self._say_what_is_stale(step, step_id, todo, unit)
         limit = failure_limit(self._max_failures, len(todo))
         failed_before = self._failed_ids()
         own_bar = self.progress(len(todo), unit, title=step) if bar is None else nullcontext()
@@ -204,6 +206,12 @@ class Job:
                     steps.advance()
         self.check_stop()
         return Mapped(self.catalog, step_id, [file for file in files if file.id in known])
+
+    def _say_what_is_stale(self, step: str, step_id: int, todo: Sequence[MediaFile], unit: str) -> None:
+        stale = self.catalog.count_superseded(step_id, [file.id for file in todo]) if todo else 0
+        if stale:
+            text = "%s: the settings are not those of the last time, so %s %ss are worked on again"
+            LOG.info(text, step, f"{stale:,}", unit)
 
     def _failed_ids(self) -> set[int]:
         sql = "SELECT media_id FROM outcomes WHERE stage = ? AND outcome = 'failed'"
@@ -336,6 +344,7 @@ def open_job(
         interruptible() as interruption,
         Catalog.open(project.catalog_path) as catalog,
     ):
+        _refuse_dry_run_on_open_journal(project, is_dry_run=is_dry_run)
         for finished in recover(project.root, project.state_folder, catalog):
             LOG.warning("finished what an earlier run left open: %s", finished.stage)
             if finished.status == "applied":
@@ -356,6 +365,13 @@ def open_job(
         with _log_of(job), _run_noted(job):
             LOG.debug("settings: %s", kept)
             yield job
+
+
+def _refuse_dry_run_on_open_journal(project: Project, *, is_dry_run: bool) -> None:
+    open_ones = [journal.name for journal in list_journals(project.state_folder) if journal.is_open]
+    if is_dry_run and open_ones:
+        hint = "finish it by any command without --dry-run, or take it back: celforge undo"
+        raise JournalError(f"{open_ones[0]} was cut off, and a dry run would finish it", hint=hint)
 
 
 def _log_of(job: Job) -> AbstractContextManager[None]:

@@ -13,10 +13,17 @@ from conftest import Celforge
 from crashing import KILLED, points, run_until_line
 
 from pipeline.catalog import Catalog, MediaFile
-from pipeline.errors import DiskFullError, ExitCode, InterruptedRunError, SettingsError, TooManyFailuresError
+from pipeline.errors import (
+    DiskFullError,
+    ExitCode,
+    InterruptedRunError,
+    JournalError,
+    SettingsError,
+    TooManyFailuresError,
+)
 from pipeline.exchange import export_lines
 from pipeline.job import Job, JobSettings, open_job
-from pipeline.journal import list_journals
+from pipeline.journal import apply_plan, list_journals
 from pipeline.plan import Drop, Move, Place, Plan, SetOutcome
 from pipeline.report import failure_limit
 
@@ -95,6 +102,33 @@ def test_another_key_is_worked_out_anew(folder: Path) -> None:
     with open_job(folder, "probe") as job:
         mapped = job.map(lambda file: "new", job.images(), step="probe.size", key={"version": 2})
         assert {value for _, value in mapped} == {"new"}
+
+
+def test_work_made_stale_by_other_settings_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "celforge")
+    map_all(folder)
+    assert "worked on again" not in caplog.text
+    with open_job(folder, "probe") as job:
+        job.map(measure, job.images(), step="probe.size", key={"version": 2})
+    assert (
+        "probe.size: the settings are not those of the last time, so 11 images are worked on again"
+        in caplog.text
+    )
+
+
+def test_a_dry_run_never_finishes_what_a_killed_run_left_open(folder: Path) -> None:
+    map_all(folder)
+    plan = Plan("arrange", [Move(Path("ep0"), Path("best")), Move(Path("ep1"), Path("rest"))])
+    asked = iter([False, True])
+    with pytest.raises(InterruptedRunError), open_job(folder, "arrange") as job:
+        apply_plan(plan, folder, folder / ".celforge", job.catalog, should_stop=lambda: next(asked))
+    half_done = snapshot(folder)
+    with pytest.raises(JournalError, match="was cut off"), open_job(folder, "arrange", is_dry_run=True):
+        pass
+    assert snapshot(folder) == half_done
+    with open_job(folder, "probe"):
+        pass
+    assert (folder / "rest" / "1.png").is_file()
 
 
 def test_a_failing_item_is_noted_and_the_others_go_on(folder: Path) -> None:
