@@ -1,31 +1,56 @@
 """Pictures read the same way everywhere: RGB, uint8, [height, width, 3], upright, on white, the first frame.
 
-Pillow decodes: it refuses truncated files, where OpenCV gives a picture that is grey from the cut on.
-Contents decide, not suffixes. Colour profiles are not applied, as trainers and taggers do not apply them.
+Pillow decodes, once `image_containers` has found that the file reaches its end: OpenCV gives pictures that
+are grey from a cut on. Contents decide, not suffixes. Any number of threads may read at once. Colour profiles
+are not applied, as trainers and taggers do not apply them.
 """
 
 import hashlib
 import io
 import struct
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from pipeline.errors import UnreadableImageError
 from pipeline.files import write_atomic
+from pipeline.image_containers import (
+    SNIFFED_BYTES,
+    Container,
+    ContainerError,
+    check_size,
+    exif_orientation,
+    read_container,
+    sniff_format,
+)
 
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit for a decompression bomb: half a gigabyte of RGB
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+PLUGINS: dict[str, type[ImageFile]] = {
+    "PNG": PngImageFile,
+    "JPEG": JpegImageFile,
+    "WEBP": WebPImageFile,
+    "AVIF": AvifImageFile,
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+}
 SUFFIXES = {
     "PNG": {".png"},
     "JPEG": {".jpg", ".jpeg", ".jfif"},
@@ -35,8 +60,7 @@ SUFFIXES = {
     "GIF": {".gif"},
     "TIFF": {".tif", ".tiff"},
 }
-ORIENTATION = 0x0112  # EXIF tag
-TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -55,14 +79,16 @@ DECODING_ERRORS = (
     IndexError,
     KeyError,
     TypeError,
-    OverflowError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
     struct.error,
     zlib.error,
-    UserWarning,  # where warnings are errors
+    Image.DecompressionBombError,
 )
-
-# Pillow remarks on odd metadata through Python's warnings, which name no file; what matters is in our notes.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+ORIENTATION_TAG = 0x0112  # of TIFF, and of EXIF
+_OFFSETS, _LENGTHS = (273, 324), (279, 325)  # TIFF tags: where the strips or tiles lie, and how long they are
+_WARNINGS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +112,26 @@ class Picture:
 
 
 def probe_image(source: Path | bytes) -> ImageHeader:
-    """Read a header, without decoding.
+    """Read a header, without decoding; a file that was cut behind it may pass.
 
     Raises:
         UnreadableImageError: empty, not a picture, too many pixels, or not to be opened.
     """
-    with _opened(source) as image:
-        return _header(image, source)
+    with _opened(source, is_whole=False) as (image, container):
+        return _header(image, container, source)
 
 
 def read_image(source: Path | bytes) -> Picture:
     """Decode a picture.
 
     Raises:
-        UnreadableImageError: truncated, empty, not a picture, too many pixels, or not to be opened.
+        UnreadableImageError: truncated, damaged, empty, not a picture, too many pixels, or not to be opened.
     """
-    with _opened(source) as image:
-        header = _header(image, source)
+    with _opened(source, is_whole=True) as (image, container):
+        header = _header(image, container, source)
         image.load()
-        pixels = np.array(_rgb(_upright(image)), order="C")
-    return Picture(pixels, header)
+        pixels = _rgb(_upright(image, container), container)
+    return Picture(np.array(pixels, order="C"), header)
 
 
 def write_image(path: Path, pixels: Pixels, *, quality: int | None = None) -> None:
@@ -144,7 +170,7 @@ def hash_pixels(pixels: Pixels) -> str:
 
 
 @contextmanager
-def _opened(source: Path | bytes) -> Iterator[Image.Image]:
+def _opened(source: Path | bytes, *, is_whole: bool) -> Iterator[tuple[ImageFile, Container]]:
     """An open picture, its size checked; every way of failing becomes an UnreadableImageError."""
     name = str(source) if isinstance(source, Path) else "the picture"
     try:
@@ -153,60 +179,81 @@ def _opened(source: Path | bytes) -> Iterator[Image.Image]:
         reason = (error.strerror or "cannot be opened").lower()
         raise UnreadableImageError(f"{name} cannot be opened: {reason}", reason=reason) from error
     with file:
-        image = _identify(file, name)
-        with image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                text = f"{name} has {width:,} x {height:,} pixels, more than {MAX_PIXELS:,} in all"
-                raise UnreadableImageError(text, reason="too many pixels")
-            try:
-                yield image
-            except DECODING_ERRORS as error:
-                text = f"{name} is truncated or damaged: {error}"
-                raise UnreadableImageError(text, reason="truncated or damaged") from error
-
-
-def _identify(file: BinaryIO, name: str) -> Image.Image:
-    """Find the format that fits, by the file's first bytes.
-
-    Not `Image.open`: it warns of many pixels through Python's warnings, which threads share, instead of
-    leaving the limit to us, and it tries formats that nobody has as screenshots (fonts, icons, documents).
-    """
-    Image.init()
-    prefix = file.read(16)
-    if not prefix:
-        raise UnreadableImageError(f"{name} is an empty file", reason="empty file")
-    for format_name in FORMATS:
-        factory, accept = Image.OPEN.get(format_name, (None, None))
-        if factory is None or accept is None or accept(prefix) is not True:
-            continue
-        file.seek(0)
+        start = file.read(SNIFFED_BYTES)
+        if not start:
+            raise UnreadableImageError(f"{name} is an empty file", reason="empty file")
+        format_name = sniff_format(start)
+        if format_name is None:
+            raise UnreadableImageError(f"{name} is not a picture that can be read", reason="not a picture")
         try:
-            return factory(file, "")
+            container = read_container(format_name, file, is_whole=is_whole)
+            with _quietly(format_name == "TIFF"):
+                with _quietly(format_name == "AVIF"):
+                    # not Image.open, which warns of many pixels and tries formats that are no screenshots
+                    image = PLUGINS[format_name](container.body)
+                with image:
+                    _check(image, container, is_whole=is_whole)
+                    yield image, _with_own_turn(image, container)
+        except ContainerError as error:
+            raise UnreadableImageError(f"{name} is refused: {error}", reason=error.reason) from error
         except DECODING_ERRORS as error:
-            text = f"{name} is a damaged {format_name} file: {error}"
-            raise UnreadableImageError(text, reason="truncated or damaged") from error
-    raise UnreadableImageError(f"{name} is not a picture that can be read", reason="not a picture")
+            text = str(error) or type(error).__name__
+            reason = "truncated" if "truncated" in text else "damaged"
+            raise UnreadableImageError(f"{name} is {reason}: {text}", reason=reason) from error
 
 
-def _header(image: Image.Image, source: Path | bytes) -> ImageHeader:
+@contextmanager
+def _quietly(is_noisy: bool) -> Iterator[None]:
+    """Keep Pillow's remarks on odd metadata out of Python's warnings, which name no file.
+
+    Only where the metadata cannot be left out (reading a TIFF, opening an AVIF), and for one picture at a
+    time: the list of warning filters is one for all threads.
+    """
+    if not is_noisy:
+        yield
+        return
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+def _check(image: ImageFile, container: Container, *, is_whole: bool) -> None:
+    check_size(*image.size)
+    if is_whole and isinstance(image, TiffImageFile):
+        offsets = next((image.tag_v2[tag] for tag in _OFFSETS if tag in image.tag_v2), ())
+        lengths = next((image.tag_v2[tag] for tag in _LENGTHS if tag in image.tag_v2), ())
+        size_bytes = container.body.seek(0, io.SEEK_END)
+        if any(offset + length > size_bytes for offset, length in zip(offsets, lengths, strict=False)):
+            raise ContainerError("truncated", "the file ends in the middle")
+
+
+def _with_own_turn(image: ImageFile, container: Container) -> Container:
+    """AVIF says by its own boxes how to turn it, which Pillow tells as EXIF; TIFF has a tag."""
+    if image.format == "AVIF":
+        return replace(container, orientation=exif_orientation(image.info.get("exif", b"")))
+    if isinstance(image, TiffImageFile):
+        orientation = image.tag_v2.get(ORIENTATION_TAG, 1)
+        return replace(container, orientation=orientation if orientation in TURNS else 1)
+    return container
+
+
+def _header(image: ImageFile, container: Container, source: Path | bytes) -> ImageHeader:
     width, height = image.size
-    orientation = _orientation(image)
-    if orientation in TURNED and image.format != "TIFF":  # which Pillow turns by itself
+    format_name = image.format or ""
+    if container.orientation in TURNED and format_name != "TIFF":  # which Pillow turns by itself
         width, height = height, width
-    num_frames = int(getattr(image, "n_frames", 1))
-    format_name = "JPEG" if image.format == "MPO" else image.format or ""
-    notes = _notes(image, orientation, num_frames if format_name != "JPEG" else 1)
-    if isinstance(source, Path) and source.suffix.lower() not in SUFFIXES.get(format_name, ()):
+    num_frames = max(container.num_frames, int(getattr(image, "n_frames", 1)))
+    notes = _notes(image, container, num_frames)
+    if isinstance(source, Path) and source.suffix.lower() not in SUFFIXES[format_name]:
         notes.append(f"{format_name} file named {source.suffix}")
     return ImageHeader(width, height, format_name, image.mode, num_frames, tuple(notes))
 
 
-def _notes(image: Image.Image, orientation: int, num_frames: int) -> list[str]:
+def _notes(image: ImageFile, container: Container, num_frames: int) -> list[str]:
     notes = []
-    if orientation != 1:
+    if container.orientation != 1:
         notes.append("turned by EXIF")
-    if _is_transparent(image):
+    if _is_transparent(image) or container.colour_key is not None:
         notes.append("transparent, on white")
     if num_frames > 1:
         notes.append("animated, first frame")
@@ -217,39 +264,38 @@ def _notes(image: Image.Image, orientation: int, num_frames: int) -> list[str]:
     return notes
 
 
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 (upright) when there is none or it is nonsense."""
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except DECODING_ERRORS:
-        return 1
-    return value if value in range(1, 9) else 1
-
-
 def _is_transparent(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    method = TURNS.get(_orientation(image))
-    return image if method is None else image.transpose(method)
+def _upright(image: ImageFile, container: Container) -> Image.Image:
+    method = TURNS.get(container.orientation)
+    return image if method is None or image.format == "TIFF" else image.transpose(method)
 
 
-def _rgb(image: Image.Image) -> Pixels:
-    """Pixels of an open picture: RGB, [height, width, 3]."""
+def _rgb(image: Image.Image, container: Container) -> Pixels:
+    """Pixels of a decoded picture: RGB, [height, width, 3]."""
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int64), 0, FULL_16_BITS)
-        return _from_grey((grey + 128) // 257)  # 65535 / 255 = 257, rounded
-    if image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        pixels = _from_grey((grey + 128) // 257)  # 65535 / 255 = 257, rounded
+    elif image.mode == "F":
+        values = np.nan_to_num(np.asarray(image)).astype(np.float64)
         full = 1.0 if values.max(initial=0.0) <= 1.0 else 255.0
-        return _from_grey(np.clip(np.rint(values * (255.0 / full)), 0, 255))
-    if _is_transparent(image):
+        pixels = _from_grey(np.rint(np.clip(values, 0.0, full) * (255.0 / full)))
+    elif _is_transparent(image):
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, (255, 255, 255))
         white.paste(rgba, mask=rgba.getchannel("A"))
         return np.asarray(white)
-    return np.asarray(image.convert("RGB"))
+    else:
+        # Pillow takes the inks of every JPEG for inverted
+        upright = ImageChops.invert(image) if container.has_plain_inks else image
+        pixels = np.asarray(upright.convert("RGB"))
+    if container.colour_key is None:
+        return pixels
+    samples = np.atleast_3d(np.asarray(image if image.mode != "1" else image.convert("L")))
+    is_key = (samples == container.colour_key).all(axis=2, keepdims=True)
+    return np.where(is_key, np.uint8(255), pixels)
 
 
 def _from_grey(grey: "NDArray[np.generic]") -> Pixels:

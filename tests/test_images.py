@@ -167,7 +167,7 @@ def test_a_truncated_file_is_refused_never_half_read(format: str, share: float) 
     whole = save(noise(200, 150), format)
     with pytest.raises(UnreadableImageError) as caught:
         read_image(whole[: max(1, int(len(whole) * share))])
-    assert caught.value.reason in ("truncated or damaged", "not a picture")
+    assert caught.value.reason in ("truncated", "not a picture")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_truncated_file_is_refused_never_half_read(format: str, share: float) 
     [
         (b"", "empty file"),
         (b"<html>404</html>", "not a picture"),
-        (b"\x89PNG\r\n\x1a\n", "truncated or damaged"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
     ],
 )
 def test_a_file_that_is_no_picture_says_why(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -209,7 +209,7 @@ def test_a_decompression_bomb_is_refused_from_its_header(width: int) -> None:
     started = time.process_time()
     with pytest.raises(UnreadableImageError) as caught:
         read_image(bomb)
-    assert caught.value.reason in ("too many pixels", "truncated or damaged")
+    assert caught.value.reason in ("too many pixels", "damaged")
     assert time.process_time() - started < 1
 
 
