@@ -23,6 +23,7 @@ scripts_v1/detect_faces.py and scripts_v1/augment_metadata.py.
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from pipeline.settings import Json
 
@@ -222,11 +223,12 @@ def _booru_post(site: str, post: Mapping[str, object]) -> dict[str, Json]:
     facts: dict[str, Json] = {"site": plain_text(site)}
     for kind, fact in _BOORU_TAGS.items():
         tags = post.get(f"tag_string_{kind}")
-        if isinstance(tags, str) and tags.strip():
-            facts.update(facts_of_field(fact, tags.split()))
+        if isinstance(tags, str):
+            with suppress(FieldError):
+                facts.update(facts_of_field(fact, tags.split()))
     for name in ("rating", "score", "fav_count", "md5"):
-        if post.get(name) is not None:
-            facts.update(facts_of_field(name, post[name]))
+        with suppress(FieldError):
+            facts.update(facts_of_field(name, post.get(name)))
     return facts
 
 
