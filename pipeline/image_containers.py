@@ -138,8 +138,8 @@ def _png(stream: BinaryIO, is_whole: bool) -> Container:
     depth = colour_type = 0
     transparency: bytes | None = None
     num_frames, orientation = 1, 1
-    for length, kind in _png_chunks(stream, size_bytes):
-        is_wanted = kind in _PNG_NEEDED and (is_whole or kind != b"IDAT")
+    for length, kind in _png_chunks(stream, size_bytes, is_whole=is_whole):
+        is_wanted = kind in _PNG_NEEDED and (is_whole or kind not in (b"IDAT", b"IEND"))
         if not is_wanted and (kind not in (b"tRNS", b"eXIf", b"acTL") or length > _MAX_EXIF_BYTES):
             stream.seek(length + 4, 1)
             continue
@@ -161,13 +161,13 @@ def _png(stream: BinaryIO, is_whole: bool) -> Container:
         if kind == b"tRNS" and colour_type == _PNG_PALETTE:
             kept.append(_png_chunk(kind, data))
     if not is_whole:
-        kept.insert(-1, _png_chunk(b"IDAT", b""))
+        kept.append(_png_chunk(b"IDAT", b"") + _png_chunk(b"IEND", b""))
     key = None if transparency is None else _png_colour_key(transparency, depth, colour_type)
     return Container(BytesIO(b"".join(kept)), num_frames, orientation, key)
 
 
-def _png_chunks(stream: BinaryIO, size_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """(length, kind) of each chunk to the end mark; the reader stands at its data."""
+def _png_chunks(stream: BinaryIO, size_bytes: int, *, is_whole: bool) -> Iterator[tuple[int, bytes]]:
+    """(length, kind) of each chunk, to the end mark or to a cut in the pixels; the stream is at its data."""
     kind = b""
     while kind != b"IEND":
         is_first = not kind
@@ -175,6 +175,8 @@ def _png_chunks(stream: BinaryIO, size_bytes: int) -> Iterator[tuple[int, bytes]
         if not kind.isalpha() or is_first != (kind == b"IHDR"):
             raise ContainerError("damaged", "its chunks are broken")
         if stream.tell() + length + 4 > size_bytes:
+            if kind == b"IDAT" and not is_whole:
+                return
             raise ContainerError("truncated", f"the file ends in the middle of its {kind.decode()}")
         yield length, kind
 

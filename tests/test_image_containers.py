@@ -305,3 +305,8 @@ def test_a_path_that_cannot_be_opened_says_so(
             read(path)
         assert str(path) in str(caught.value)
         assert 0 < len(caught.value.reason) < 30
+
+
+def test_a_header_is_read_from_a_png_that_was_cut_behind_it() -> None:
+    data = saved(noise(), "PNG")
+    assert probe_image(data[:2000]) == probe_image(data)
