@@ -3,6 +3,7 @@ it.
 """
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -140,7 +141,9 @@ def locked(project: Project) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise _locked_error(project) from None
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         hint = "change its permissions, or copy it to a folder of your own"
         raise InputError(f"{project.root} may not be written", hint=hint) from error
     holder_path = project.state_folder / "lock.json"
