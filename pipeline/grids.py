@@ -180,7 +180,8 @@ def motion_extent(a: FloatGrid, b: FloatGrid) -> float | None:
 
     Explains pans, zooms, and layers that slide over each other, as a background behind a character: first
     each box may stand still or go with the one shift between the pictures, then each may go its own way
-    (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Less than 4 % of the boxes may be left.
+    (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer than 4 % of the boxes may be
+    left.
     """
     import cv2
 

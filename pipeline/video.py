@@ -126,8 +126,18 @@ class VideoFrame:
         cell_px = max(1, round(width_px / width_cells))
         size = (width_px // cell_px, height_px // cell_px)
         rows = luma[: size[1] * cell_px : max(1, cell_px // 2), : size[0] * cell_px]
-        grid = rows if cell_px == 1 else cv2.resize(rows, size, interpolation=cv2.INTER_AREA)
-        return self._full_range(grid)
+        if cell_px == 1:
+            return self._full_range(rows)
+        num_pairs = cell_px // 2
+        is_sum_wide = num_pairs << self._excess_bits() > 0x100  # of 65,536 and more
+        if cell_px % 2 or is_sum_wide:
+            return self._full_range(cv2.resize(rows, size, interpolation=cv2.INTER_AREA))
+        # OpenCV is fast for 2 x 2 alone: three times faster than reducing in one step
+        pairs = cv2.resize(rows, (size[0] * num_pairs, size[1]), interpolation=cv2.INTER_AREA)
+        total: NDArray[np.uint16] = pairs[:, ::num_pairs].astype(np.uint16)
+        for place in range(1, num_pairs):
+            np.add(total, pairs[:, place::num_pairs], out=total)
+        return self._full_range(total, num_pairs)
 
     def luma_levels(self) -> NDArray[np.uint8]:
         """The whole luma in levels of full range, uint8 [height, width]: a copy."""
@@ -183,7 +193,8 @@ class VideoFrame:
         layout = self._with_luma().format
         return 8 if layout.name.startswith("p0") else layout.components[0].bits - 8
 
-    def _full_range(self, grid: NDArray[Any]) -> NDArray[np.uint8]:
+    def _full_range(self, grid: NDArray[Any], num_summed: int = 1) -> NDArray[np.uint8]:
+        """Levels from sums of so many samples."""
         import cv2
 
         is_full = self.picture.color_range == 2 or self.picture.format.name.startswith("yuvj")
@@ -191,7 +202,7 @@ class VideoFrame:
             alpha, beta = 1.0, 0.0
         else:
             alpha, beta = 255 / 219, -16 * 255 / 219
-        unit = 1 << self._excess_bits()
+        unit = num_summed << self._excess_bits()
         if beta:
             grid = np.maximum(grid, 16 * unit)  # convertScaleAbs would mirror what is below black
         return np.asarray(cv2.convertScaleAbs(grid, alpha=alpha / unit, beta=beta), np.uint8)
