@@ -1,0 +1,180 @@
+"""Extraction beside bare decoding and beside ffmpeg's mpdecimate: wall and processor time of whole processes.
+
+    python benchmarks/extract.py [--clip VIDEO] [--runs 3] [--ffmpeg ffmpeg] [--seconds 60]
+
+Without --clip a 1080p clip is drawn and encoded first (about a minute): shots of 3 to 6 s on textured
+backgrounds with light grain, mouths on threes, held poses, two pans, H.264 at 8 to 10 Mbit/s, as episodes
+have. "decode" is the limit: PyAV, frame threads, every frame decoded and nothing done with it. Peer commands:
+
+    ffmpeg -i CLIP -vf "mpdecimate=hi=64*200:lo=64*50:frac=0.33,setpts=N/FRAME_RATE/TB" -qscale:v 1 -qmin 1
+        %d.png
+    python: every PNG read again with Pillow and reduced to 224 px, what an embedding needs before it begins
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+FPS = 24
+SIZE = (1920, 1080)
+
+DECODE = """
+import sys, av
+with av.open(sys.argv[1]) as container:
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    stream.codec_context.thread_count = int(sys.argv[2])
+    for frame in container.decode(stream):
+        pass
+"""
+READ_AGAIN = """
+import sys
+from pathlib import Path
+from PIL import Image
+for path in Path(sys.argv[1]).glob("*.png"):
+    Image.open(path).convert("RGB").resize((224, 224))
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    wall_s: float
+    cpu_s: float
+
+
+def draw_clip(path: Path, seconds: int) -> None:
+    """Encode a clip whose kept share is that of an episode."""
+    import av
+    import cv2
+    import numpy as np
+
+    random = np.random.default_rng(7)
+    width, height = SIZE
+    grains = [random.normal(0, 1.2, (height, width)).astype(np.float32) for _ in range(5)]
+
+    def background() -> "np.ndarray":
+        picture = np.zeros((height, width + 600), np.float32)
+        picture += np.linspace(60, 190, height, dtype=np.float32)[:, None]
+        for _ in range(220):
+            points = (random.random((4, 2)) * (width + 600, height)).astype(np.int32)
+            cv2.fillPoly(picture, [points[:3]], float(random.integers(30, 225)))
+            cv2.polylines(picture, [points], True, 20.0, 2, cv2.LINE_AA)
+        return cv2.GaussianBlur(picture, (0, 0), 1.2)
+
+    def character(picture: "np.ndarray", x: int, mouth: int) -> None:
+        cv2.ellipse(picture, (x, 900), (260, 420), 0, 180, 360, 90.0, -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, 420), 170, 210.0, -1, cv2.LINE_AA)
+        cv2.circle(picture, (x, 420), 170, 25.0, 4, cv2.LINE_AA)
+        for side in (-65, 65):
+            cv2.ellipse(picture, (x + side, 400), (26, 34), 0, 0, 360, 40.0, -1, cv2.LINE_AA)
+        cv2.ellipse(picture, (x, 500), (34, (4, 12, 22)[mouth]), 0, 0, 360, 70.0, -1, cv2.LINE_AA)
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "19", "preset": "veryfast", "g": "240"}
+        number = 0
+        while number < seconds * FPS:
+            behind, x = background(), int(random.integers(500, 1400))
+            is_pan, has_mouth = random.random() < 0.12, random.random() < 0.5
+            for step in range(int(random.integers(3 * FPS, 6 * FPS))):
+                left = min(600, step * 6) if is_pan else 0
+                picture = behind[:, left : left + width].copy()
+                character(picture, x, (step // 3) % 3 if has_mouth else 0)
+                luma = np.clip(picture + grains[number % 5], 16, 235).astype(np.uint8)
+                planes = np.full((height * 3 // 2, width), 128, np.uint8)
+                planes[:height] = luma
+                frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+                frame.pts, frame.time_base = number, Fraction(1, FPS)
+                container.mux(stream.encode(frame))
+                number += 1
+        container.mux(stream.encode(None))
+
+
+def cost_of(command: list[str]) -> Cost:
+    started = time.perf_counter()
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        sys.exit(f"{' '.join(command)} ended with {child.returncode}")
+    return Cost(time.perf_counter() - started, usage.ru_utime + usage.ru_stime)
+
+
+def celforge(clip: Path, work: Path, threads: int, *options: str) -> tuple[Cost, int]:
+    """A first extraction in a project of its own; hashing the video, catalogue and journal are counted in."""
+    project = work / "project"
+    shutil.rmtree(project, ignore_errors=True)
+    (project / "videos").mkdir(parents=True)
+    os.link(clip, project / "videos" / clip.name)
+    command = [str(Path(sys.executable).with_name("celforge")), "extract", str(project)]
+    cost = cost_of([*command, "--workers", str(threads), *options])
+    return cost, sum(1 for path in (project / "frames").rglob("*") if path.is_file())
+
+
+def mpdecimate(clip: Path, work: Path, threads: int, ffmpeg: str, suffix: str) -> tuple[Cost, int]:
+    folder = work / "peer"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    chain = "mpdecimate=hi=64*200:lo=64*50:frac=0.33,setpts=N/FRAME_RATE/TB"
+    command = [ffmpeg, "-nostdin", "-threads", str(threads), "-i", str(clip), "-vf", chain]
+    cost = cost_of([*command, "-qscale:v", "1", "-qmin", "1", str(folder / f"%d.{suffix}")])
+    return cost, sum(1 for _ in folder.iterdir())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clip", type=Path)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg"))
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        clip = arguments.clip
+        if clip is None:
+            clip = work / "clip.mkv"
+            draw_clip(clip, arguments.seconds)
+        print(f"{clip.name}: {clip.stat().st_size / 1e6:.1f} MB, {arguments.threads} threads")
+        rows: dict[str, list[tuple[Cost, int]]] = {}
+        for _ in range(arguments.runs):  # interleaved, so that other work on the machine meets them all
+            measure_once(rows, clip, work, arguments.threads, arguments.ffmpeg)
+        limit = statistics.median(cost.wall_s for cost, _ in rows["decode"])
+        limit_cpu = statistics.median(cost.cpu_s for cost, _ in rows["decode"])
+        print("| what | files | wall s | cpu s | wall / decode | cpu / decode |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for name, found in rows.items():
+            wall = statistics.median(cost.wall_s for cost, _ in found)
+            cpu = statistics.median(cost.cpu_s for cost, _ in found)
+            ratios = f"{wall / limit:.2f} | {cpu / limit_cpu:.2f}"
+            print(f"| {name} | {found[0][1]} | {wall:.2f} | {cpu:.2f} | {ratios} |")
+
+
+def measure_once(
+    rows: dict[str, list[tuple[Cost, int]]], clip: Path, work: Path, threads: int, ffmpeg: str | None
+) -> None:
+    def note(name: str, found: tuple[Cost, int]) -> None:
+        rows.setdefault(name, []).append(found)
+
+    note("decode", (cost_of([sys.executable, "-c", DECODE, str(clip), str(threads)]), 0))
+    note("celforge extract (jpg)", celforge(clip, work, threads))
+    note("celforge extract --format png", celforge(clip, work, threads, "--format", "png"))
+    note("celforge extract --keyframes", celforge(clip, work, threads, "--keyframes"))
+    if ffmpeg:
+        note("ffmpeg mpdecimate, jpg", mpdecimate(clip, work, threads, ffmpeg, "jpg"))
+        note("ffmpeg mpdecimate, png", mpdecimate(clip, work, threads, ffmpeg, "png"))
+        again = cost_of([sys.executable, "-c", READ_AGAIN, str(work / "peer")])
+        note("  and reading its png again at 224 px", (again, 0))
+
+
+if __name__ == "__main__":
+    main()
