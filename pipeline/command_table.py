@@ -34,6 +34,10 @@ COMMANDS: dict[str, Row] = {
         "stages.ingest",
         "Take a folder of screenshots in: read every picture, and name those that cannot be used.",
     ),
+    "extract": stage(
+        "stages.extract",
+        "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
+    ),
     "status": Row(
         "pipeline.commands.status",
         "Show what is known about a folder, by stage, outcome and reason.",

@@ -1,4 +1,4 @@
-"""Turn videos into the frames worth training on, in one pass: each picture once, by its sharpest frame.
+"""Turn videos into the frames worth training on: each picture once, by its sharpest frame.
 
 Held drawings are kept once, also when they come again later or in another episode; pans, zooms and fights
 give a frame now and then; nothing is taken out of a cross-fade where a clean frame exists. The frames of a
