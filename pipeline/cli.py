@@ -92,6 +92,8 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, **extra:
         return int(result) if isinstance(result, int) else ExitCode.DONE
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption) and error.ctx is not None and error.ctx.parent is not None:
+            _say_where_it_belongs(error.option_name, error.ctx)
         return error.exit_code
     except PipelineError as error:
         return _say(error)
@@ -103,6 +105,13 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, **extra:
         return _say(PipelineError(f"{place}{(error.strerror or str(error)).lower()}"))
     except (KeyboardInterrupt, click.Abort):
         return _say(PipelineError("interrupted"), ExitCode.INTERRUPTED)
+
+
+def _say_where_it_belongs(flag: str, context: click.Context) -> None:
+    """Flags of celforge itself stand before the command."""
+    if any(flag in option.opts for option in cli.params):
+        command = context.command_path.removeprefix(context.find_root().command_path)
+        click.echo(f"  try: celforge {flag}{command} ...", err=True)
 
 
 def _say(error: PipelineError, code: ExitCode | None = None) -> int:

@@ -90,7 +90,8 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
     if report.planned is not None:
         console.table(report.planned[:PLAN_ROWS_SHOWN])
         more = len(report.planned) - PLAN_ROWS_SHOWN
-        console.write(f"... and {more:,} more; --json shows all" if more > 0 else "")
+        if more > 0:
+            console.write(f"... and {more:,} more; --json shows all")
         console.write(f"{len(report.planned):,} changes planned; nothing was touched (--dry-run)")
     for (outcome, reason), count in report.counts.items():
         console.write(f"{count:>9,} {outcome}{': ' if reason else ''}{reason}")

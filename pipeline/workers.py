@@ -3,18 +3,9 @@ ends the others.
 """
 
 import errno
-import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Executor,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -82,7 +73,7 @@ def _run(
                 for item in islice(items, workers * AHEAD - len(in_hand)):
                     try:
                         in_hand[pool.submit(_isolated, function, item)] = item
-                    except BrokenProcessPool:
+                    except BrokenExecutor:
                         lost.append(item)
                         break
             elif not lost:
@@ -94,7 +85,7 @@ def _run(
                 item = in_hand.pop(future)
                 try:
                     result = future.result()
-                except BrokenProcessPool:
+                except BrokenExecutor:
                     lost.append(item)
                 else:
                     yield item, result
@@ -103,9 +94,10 @@ def _run(
 def _executor(workers: int, processes: bool) -> Executor:
     if not processes:
         return ThreadPoolExecutor(workers)
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # fork copies locks of threads that do not exist in the child
+    import multiprocessing  # slow to import, and every stage's --help comes through here
+    from concurrent.futures import ProcessPoolExecutor
+
+    context = multiprocessing.get_context("spawn")  # fork copies locks whose threads the child lacks
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
 
 

@@ -7,7 +7,6 @@ stage reads them: turned by EXIF, transparent parts on white, the first frame of
 
 from collections import Counter
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.job import Job, Mapped, Report, no_images
@@ -99,7 +98,7 @@ def summarize(headers: Mapped[dict[str, Json]]) -> dict[str, Json]:
     if sides:
         summary["short_side_px"] = {
             "smallest": min(sides),
-            "median": int(median(sides)),
+            "median": sorted(sides)[(len(sides) - 1) // 2],
             "largest": max(sides),
         }
     return summary
