@@ -3,7 +3,7 @@ mtime are hashed again.
 
 Folders are walked one at a time, so memory does not grow with their number. Symlinks to files are read,
 symlinks to folders are not followed. Hidden names and the litter of file managers are passed over
-(pipeline/names.py: is_ignored_name).
+(pipeline/names.py: is_ignored_name), and so are folders that celforge itself filled (made_folders.py).
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.catalog import Catalog, MediaFile, below, join, split
+from pipeline.made_folders import MARK, MadeFolders
 from pipeline.media_names import Kind, kind_of
 from pipeline.names import is_ignored_name, natural_key
 from pipeline.project import Project
@@ -70,33 +71,45 @@ class Survey:
     new: int = 0
     gone: int = 0
     problems: list[Problem] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)  # folders filled by celforge, which were passed over
 
 
 def differences(
-    catalog: Catalog, project: Project, folder: Path, kinds: Collection[Kind], problems: list[Problem]
+    catalog: Catalog,
+    project: Project,
+    folder: Path,
+    kinds: Collection[Kind],
+    problems: list[Problem],
+    made: list[str],
 ) -> Iterator[FolderDifference]:
     """Compare every folder at and below `folder` with the catalogue, one at a time, in natural order.
 
     Args:
         kinds: which media are looked at; the others are neither new nor gone.
         problems: receives what could not be read.
+        made: receives the folders, relative to the root, that celforge filled and that are passed over.
     """
     top = project.relative(folder) if folder != project.root else ""
     seen: set[str] = set()
-    hidden: list[str] = []
-    for relative, entries in _walk(project.root, top, kinds, problems, hidden):
+    unread: list[str] = []
+    for relative, entries in _walk(project.root, top, kinds, problems, unread, made):
         seen.add(relative)
         yield _difference(catalog, relative, entries, kinds)
     condition, parameters = below(top)
     sql = f"SELECT DISTINCT folder FROM paths WHERE NOT is_gone AND {condition}"
     for (known,) in catalog.rows(sql, parameters).fetchall():
-        is_hidden = any(known == one or known.startswith(f"{one}/") for one in hidden)
+        is_hidden = any(known == one or known.startswith(f"{one}/") for one in (*unread, *made))
         if known not in seen and not is_hidden:
             yield _difference(catalog, known, [], kinds)
 
 
 def _walk(
-    root: Path, top: str, kinds: Collection[Kind], problems: list[Problem], hidden: list[str]
+    root: Path,
+    top: str,
+    kinds: Collection[Kind],
+    problems: list[Problem],
+    unread: list[str],
+    made: list[str],
 ) -> Iterator[tuple[str, list[Entry]]]:
     waiting = [top]
     while waiting:
@@ -109,7 +122,10 @@ def _walk(
                     _sort_entry(one, relative, kinds, entries, folders, problems)
         except OSError as error:
             problems.append(Problem(root / relative, f"folder cannot be read: {error.strerror}"))
-            hidden.append(relative)
+            unread.append(relative)
+            continue
+        if relative != top and (root / relative / MARK).is_file():
+            made.append(relative)
             continue
         yield relative, entries
         waiting.extend(sorted(folders, key=natural_key, reverse=True))
@@ -173,7 +189,7 @@ def _difference(
 def survey(catalog: Catalog, project: Project, folder: Path, kinds: Collection[Kind]) -> Survey:
     """Count what is unchanged, changed, new and gone, reading no file and writing nothing."""
     total = Survey()
-    for one in differences(catalog, project, folder, kinds, total.problems):
+    for one in differences(catalog, project, folder, kinds, total.problems, total.made):
         total.unchanged += one.unchanged + len(one.unsettled) + len(one.back)
         total.changed += len(one.changed)
         total.new += len(one.new)
@@ -204,7 +220,7 @@ def index_folder(
     writer = _IndexWriter(catalog, project.root, problems)
     with ThreadPoolExecutor(workers) as pool:
         try:
-            for one in differences(catalog, project, folder, kinds, problems):
+            for one in differences(catalog, project, folder, kinds, problems, made=[]):
                 writer.mark(one)
                 for entry in (*one.changed, *one.unsettled, *one.new):
                     relative = join(one.folder, entry.name)
@@ -303,13 +319,17 @@ def note_path(catalog: Catalog, relative: str, media_id: int, size_bytes: int, m
 
 
 def media_files(catalog: Catalog, project: Project, folder: Path, kinds: Iterable[Kind]) -> list[MediaFile]:
-    """Every known file that lies at or below a folder, in natural order of its path."""
-    condition, parameters = below(project.relative(folder))
+    """Every known file that lies at or below a folder, in natural order of its path; those in folders that
+    celforge filled only when the folder lies in one.
+    """
+    top = project.relative(folder) if folder != project.root else ""
+    condition, parameters = below(top)
     wanted = ", ".join(f"'{kind}'" for kind in kinds)
     sql = f"""SELECT media.id, content, folder, name, paths.size_bytes
               FROM paths JOIN media ON media.id = media_id
               WHERE NOT is_gone AND kind IN ({wanted}) AND {condition}"""
-    rows = catalog.rows(sql, parameters)
+    made = MadeFolders(project.root, top)
+    rows = (row for row in catalog.rows(sql, parameters) if not made.holds(row[2]))
     files = [MediaFile(row[0], row[1], project.root, join(row[2], row[3]), row[4]) for row in rows]
     files.sort(key=lambda file: natural_key(file.relative))
     return files

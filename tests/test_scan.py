@@ -6,6 +6,7 @@ import pytest
 
 from pipeline import scan
 from pipeline.catalog import Catalog
+from pipeline.made_folders import mark_made
 from pipeline.project import Project
 from pipeline.scan import index_folder, media_files, survey
 
@@ -55,6 +56,20 @@ def test_pictures_at_any_depth_are_found_in_natural_order(project: Project, cata
         put(project.root / name, name.encode())
     assert index(catalog, project) == ["a.webp", "b/9.PNG", "b/10.png", "b/c/d/é 猫.jpeg"]
     assert index(catalog, project, project.root / "b" / "c") == ["b/c/d/é 猫.jpeg"]
+
+
+def test_folders_that_celforge_filled_are_met_only_when_given(project: Project, catalog: Catalog) -> None:
+    for name in ("frames/a.png", "dataset/1/a.png", "dataset/b.png"):
+        put(project.root / name, b"a")
+    (write,) = mark_made(project.root / "dataset", "arrange")
+    put(write.path, write.content.encode())
+    assert index(catalog, project) == ["frames/a.png"]
+    assert survey(catalog, project, project.root, ("image",)).made == ["dataset"]
+    assert index(catalog, project, project.root / "dataset") == ["dataset/1/a.png", "dataset/b.png"]
+    assert index(catalog, project, project.root / "dataset/1") == ["dataset/1/a.png"]
+    assert index(catalog, project) == ["frames/a.png"]  # known by now, and passed over all the same
+    assert survey(catalog, project, project.root, ("image",)).gone == 0
+    assert not list(mark_made(project.root / "dataset", "arrange"))
 
 
 def test_hidden_files_and_litter_are_passed_over(project: Project, catalog: Catalog) -> None:

@@ -36,7 +36,7 @@ def folder_status(folder: Path) -> dict[str, Any]:
             "files": [
                 {
                     "files": f"{kind}s",
-                    **{key: value for key, value in asdict(one).items() if key != "problems"},
+                    **{key: value for key, value in asdict(one).items() if key not in ("problems", "made")},
                 }
                 for kind, one in disk.items()
                 if kind == "image" or one.unchanged + one.changed + one.new + one.gone
@@ -44,6 +44,7 @@ def folder_status(folder: Path) -> dict[str, Any]:
             "unreadable": [
                 f"{problem.path}: {problem.reason}" for one in disk.values() for problem in one.problems
             ],
+            "made_folders": disk["image"].made,
             "contents": _count_contents(catalog, project, folder),
             "stages": list(_stages(catalog, project, folder)),
             "last_runs": _last_runs(catalog),
@@ -88,6 +89,8 @@ def _status(folder: Path, **given: Any) -> None:
     console.table(status["files"])
     for line in status["unreadable"]:
         console.LOG.warning("%s", line)
+    if status["made_folders"]:
+        console.write(f"made by celforge, and counted apart: {', '.join(status['made_folders'])}")
     if any(row["new"] or row["changed"] for row in status["files"]):
         console.write("new and changed files are taken in by the next stage, or by: celforge ingest")
     if status["stages"]:
