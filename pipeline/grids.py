@@ -199,10 +199,10 @@ def shift_between(a: Grid, b: Grid) -> tuple[float, float, float]:
 def motion_extent(a: Grid, b: Grid) -> float | None:
     """How far things went from `a` to `b`, as a share of the width, or None when movement is not all of it.
 
-    Explains pans, zooms, and layers that slide over each other, as a background behind a character: first
-    each box may stand still or go with the one shift between the pictures, then each may go its own way
-    (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer than 4 % of the boxes may be
-    left.
+    Explains pans, zooms, and layers that slide over each other, as a background behind a character: each box
+    may stand still or go with the one shift between the pictures, found by phase correlation or by trial;
+    else each may go its own way (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer
+    than 4 % of the boxes may be left; what came into sight at the edges is not counted.
     """
     import cv2
 
@@ -213,22 +213,45 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     sums = detail(b)
     tolerated: BoxSums = cv2.addWeighted(sums, _MOVED_EDGE_SHARE, sums, 0.0, _MOVED_LEVELS * BOX_AREA)  # type: ignore[assignment]
     is_left = box_change(a, b) > tolerated
-    if float(is_left.mean()) < _LEFT_OVER_SHARE:
+    most_left = _LEFT_OVER_SHARE * is_left.size
+    if is_left.sum() < most_left:
         return 0.0
-    right, down, _ = shift_between(a, b)
-    shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
-    shifted: Grid = cv2.warpAffine(a, shift, size)  # type: ignore[assignment]
-    is_left_shifted = is_left & (box_change(shifted, b) > tolerated)
-    edge = _revealed(b.shape, right, down)
-    if float(is_left_shifted[edge].sum()) < _LEFT_OVER_SHARE * is_left.size:
-        return max(abs(right), abs(down)) / _MOVE_WIDTH
+    for right, down in (shift_between(a, b)[:2], _layer_shift(a, b, is_left)):
+        shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
+        shifted: Grid = cv2.warpAffine(a, shift, size)  # type: ignore[assignment]
+        is_left_shifted = is_left & (box_change(shifted, b) > tolerated)
+        if is_left_shifted[_revealed(b.shape, right, down)].sum() < most_left:
+            return max(abs(right), abs(down)) / _MOVE_WIDTH
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(b, a, None)  # type: ignore[call-overload]
     columns, rows = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
     moved: Grid = cv2.remap(a, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)  # type: ignore[assignment]
-    if float((box_change(moved, b) > tolerated).mean()) >= _LEFT_OVER_SHARE:
+    if (box_change(moved, b) > tolerated).sum() >= most_left:
         return None
     lengths = np.hypot(flow[..., 0], flow[..., 1])
     return float(np.quantile(lengths, 0.95)) / _MOVE_WIDTH
+
+
+def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, int]:
+    """Cells right and down, one of them 0, that bring most of the moved cells of `a` to their like in `b`."""
+    import cv2
+
+    height, width = a.shape
+    mask = is_moved.view(np.uint8)
+    best, found = 0, (0, 0)
+    for is_down, length in ((False, width), (True, height)):
+        for shift in range(-length // 6, length // 6 + 1):
+            right, down = (0, shift) if is_down else (shift, 0)
+            rows, columns = _revealed(a.shape, right, down)
+            before = a[_span(rows, -down), _span(columns, -right)]
+            is_like = cv2.compare(cv2.absdiff(before, b[rows, columns]), _MOVED_LEVELS, cv2.CMP_LE)
+            matched = cv2.countNonZero(cv2.bitwise_and(is_like, mask[rows, columns]))
+            if matched > best:
+                best, found = matched, (right, down)
+    return found
+
+
+def _span(places: slice, shift: int) -> slice:
+    return slice(places.start + shift, places.stop + shift)
 
 
 def _revealed(shape: tuple[int, ...], right: float, down: float) -> tuple[slice, slice]:
