@@ -236,14 +236,14 @@ def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, in
     import cv2
 
     height, width = a.shape
-    mask = is_moved.view(np.uint8)
+    mask, like = is_moved.view(np.uint8), np.array(_MOVED_LEVELS)
     best, found = 0, (0, 0)
     for is_down, length in ((False, width), (True, height)):
         for shift in range(-length // 6, length // 6 + 1):
             right, down = (0, shift) if is_down else (shift, 0)
             rows, columns = _revealed(a.shape, right, down)
             before = a[_span(rows, -down), _span(columns, -right)]
-            is_like = cv2.compare(cv2.absdiff(before, b[rows, columns]), _MOVED_LEVELS, cv2.CMP_LE)
+            is_like = cv2.compare(cv2.absdiff(before, b[rows, columns]), like, cv2.CMP_LE)
             matched = cv2.countNonZero(cv2.bitwise_and(is_like, mask[rows, columns]))
             if matched > best:
                 best, found = matched, (right, down)
