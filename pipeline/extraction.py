@@ -171,7 +171,7 @@ def sampled_frames(frames: Iterable[VideoFrame], request: Request) -> Iterator[t
                 yield Decision(frame.index, frame.time_s, False, "between", 0), frame
                 continue
             next_s = (np.floor(frame.time_s / request.every_s + 1e-4) + 1) * request.every_s
-        grid = frame.luma_grid().astype(np.float32)
+        grid = frame.luma_grid()
         kind = kind_of_picture(grid) if rules.skip else None
         reason: str = request.mode
         if kind in rules.skip:

@@ -11,15 +11,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.grids import (
     BASE_LEVELS,
+    BOX_AREA,
+    BoxSums,
     FloatGrid,
+    Grid,
     excess,
     is_flat,
     is_same,
     kind_of_picture,
     motion_extent,
+    thumb,
     tolerance,
 )
 from pipeline.picture_memory import PictureMemory
@@ -43,7 +48,7 @@ class Decision:
     is_kept: bool
     reason: str
     shot: int  # counts from 1
-    grid: FloatGrid | None = None  # of a kept frame: its picture, for later comparison
+    grid: Grid | None = None  # of a kept frame: its picture, for later comparison
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,15 +69,17 @@ class _Run:
 
     start_s: float
     end_s: float
-    grid: FloatGrid  # mean of the first frames
+    grid: Grid  # mean of the first frames
+    total: NDArray[np.uint16]  # their sum
     num_summed: int
-    tolerated: FloatGrid
+    tolerated: BoxSums
     best: Sample
     num_frames: int = 1
     num_fading: int = 0
     is_flash: bool = False
     held_s: float = 0.0
-    last: FloatGrid | None = None
+    last: Grid | None = None
+    thumb: FloatGrid | None = None  # once it waits
 
     @property
     def is_fading(self) -> bool:
@@ -84,7 +91,7 @@ class _Shot:
     number: int
     start_s: float
     first_index: int
-    last_grid: FloatGrid | None = None  # of the newest kept picture
+    last_grid: Grid | None = None  # of the newest kept picture
     last_s: float = 0.0  # when a frame was last taken or refused, or the start of the shot
     kept_s: float = -1e9  # time of the newest kept frame
     has_picture: bool = False
@@ -170,7 +177,8 @@ class FrameChooser:
             self._close_run(one.sample.time_s)
             tolerated = tolerance(one.grid, self._window.noise, self.rules.base_levels)
             time_s = one.sample.time_s
-            self._run = _Run(time_s, time_s, one.grid, 1, tolerated, one.sample, is_flash=is_flash)
+            total = one.grid.astype(np.uint16)
+            self._run = _Run(time_s, time_s, one.grid, total, 1, tolerated, one.sample, is_flash=is_flash)
             self._run.num_fading = int(is_fading)
             return
         run.num_frames += 1
@@ -179,7 +187,8 @@ class FrameChooser:
         run.last = one.grid
         if run.num_summed < ANCHOR_FRAMES:
             run.num_summed += 1
-            run.grid = run.grid + (one.grid - run.grid) / np.float32(run.num_summed)
+            run.total += one.grid
+            run.grid = (run.total // run.num_summed).astype(np.uint8)
         if one.sample.sharpness > run.best.sharpness:
             run.best, worse = one.sample, run.best
         else:
@@ -220,7 +229,7 @@ class FrameChooser:
         else:
             self._keep(run, grid, reason)
 
-    def _is_small_move(self, run: _Run, grid: FloatGrid, reason: str) -> bool:
+    def _is_small_move(self, run: _Run, grid: Grid, reason: str) -> bool:
         """Whether a picture in motion shows too little that a kept one does not."""
         shot = self._shot
         assert shot is not None
@@ -237,9 +246,9 @@ class FrameChooser:
         """A picture too short to be sure of: wait whether it comes again, or nothing better does."""
         shot = self._shot
         assert shot is not None
-        grid = run.grid
+        grid, run.thumb = run.grid, thumb(run.grid)
         for other in shot.pending:
-            if is_same(other.grid, grid, other.tolerated):
+            if _may_be_same(other, run.thumb) and is_same(other.grid, grid, other.tolerated):
                 self._merge(other, run)
                 if other.held_s >= self.rules.hold_s:
                     shot.pending.remove(other)
@@ -311,7 +320,7 @@ class FrameChooser:
 
     # Decisions
 
-    def _keep(self, run: _Run, grid: FloatGrid, reason: str) -> None:
+    def _keep(self, run: _Run, grid: Grid, reason: str) -> None:
         shot = self._shot
         assert shot is not None
         shot.last_grid, shot.has_picture = grid, True
@@ -352,6 +361,12 @@ def _most_crowded(decisions: Sequence[Decision]) -> _Crowded:
     gaps = [after.time_s - before.time_s for before, after in zip(decisions, decisions[2:], strict=False)]
     position = 1 + int(np.argmin(gaps))
     return _Crowded(position, decisions[position])
+
+
+def _may_be_same(run: _Run, thumb: FloatGrid) -> bool:
+    """Quick to say no: a part of a thumb cannot differ by more than the worst box in it."""
+    assert run.thumb is not None
+    return bool(np.abs(run.thumb - thumb).max() * BOX_AREA <= run.tolerated.max() + BOX_AREA)
 
 
 def _worth(run: _Run) -> tuple[float, float]:

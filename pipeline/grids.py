@@ -1,8 +1,9 @@
 """Measures on small grey copies of frames, by which frames are told apart; numpy and OpenCV, no video.
 
-A grid is the luma of a frame reduced to about 320 cells across: uint8, or float32 for a mean of several
-frames, [height, width], 0 black to 255 white. Differences are in the same levels. A cell is 6 px of a 1080p
-frame, a box of `BOX_CELLS` about 30 px: smaller than a mouth in a close-up.
+A grid is the luma of a frame reduced to about 320 cells across: uint8, [height, width], 0 black to 255 white.
+Differences are in the same levels; what is said of boxes is summed over their 25 cells, as uint16, which is
+several times faster than means in floats. A cell is 6 px of a 1080p frame, a box of `BOX_CELLS` about 30 px:
+smaller than a mouth in a close-up.
 """
 
 from typing import Literal, TypeAlias
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Grid: TypeAlias = NDArray[np.uint8]
+BoxSums: TypeAlias = NDArray[np.uint16]
 FloatGrid: TypeAlias = NDArray[np.float32]
 Kind = Literal["black", "white", "title"]
 
 BOX_CELLS = 5
+BOX_AREA = BOX_CELLS**2
 BASE_LEVELS = 2.0  # a box that changes less is the same to the eye
 EDGE_SHARE = 0.04  # codecs leave noise in proportion to the detail of a box
 NOISE_SHARE = 1.3  # of the noise measured in the scene, tolerated beside: its largest box of thousands
@@ -28,74 +31,87 @@ _MOVED_EDGE_SHARE = 0.5  # half a cell of misplacement is half a gradient
 _LEFT_OVER_SHARE = 0.04
 
 
-def box_mean(values: FloatGrid) -> FloatGrid:
-    """Mean over the `BOX_CELLS` square around each cell, same shape."""
+def box_sums(values: Grid) -> BoxSums:
+    """Sum over the `BOX_CELLS` square around each cell, same shape."""
     import cv2
 
-    return cv2.boxFilter(values, cv2.CV_32F, (BOX_CELLS, BOX_CELLS))  # type: ignore[return-value]
+    return cv2.boxFilter(values, cv2.CV_16U, (BOX_CELLS, BOX_CELLS), normalize=False)  # type: ignore[return-value]
 
 
-def box_change(a: FloatGrid, b: FloatGrid) -> FloatGrid:
-    """Mean absolute difference over the box around each cell, in levels, [height, width]."""
+def box_change(a: Grid, b: Grid) -> BoxSums:
+    """Summed absolute difference over the box around each cell, [height, width]."""
     import cv2
 
-    return box_mean(cv2.absdiff(a, b))  # type: ignore[arg-type]
+    return box_sums(cv2.absdiff(a, b))  # type: ignore[arg-type]
 
 
-def detail(grid: FloatGrid) -> FloatGrid:
-    """Mean absolute gradient over the box around each cell, in levels a cell, [height, width]."""
+def detail(grid: Grid) -> BoxSums:
+    """Summed absolute gradient over the box around each cell, in levels a cell, [height, width]."""
     import cv2
 
-    return box_mean(cv2.absdiff(grid, np.roll(grid, 1, 0)) + cv2.absdiff(grid, np.roll(grid, 1, 1)))
+    gradient = np.zeros_like(grid)
+    cv2.absdiff(grid[1:], grid[:-1], gradient[1:])
+    cv2.add(gradient[:, 1:], cv2.absdiff(grid[:, 1:], grid[:, :-1]), gradient[:, 1:])
+    return box_sums(gradient)
 
 
-def tolerance(grid: FloatGrid, noise_levels: float, base_levels: float = BASE_LEVELS) -> FloatGrid:
-    """Change of each box that noise explains, in levels, [height, width].
+def tolerance(grid: Grid, noise_levels: float, base_levels: float = BASE_LEVELS) -> BoxSums:
+    """Change of each box that noise explains, summed over the box, [height, width].
 
     Args:
         grid: the picture that others are compared with.
         noise_levels: median box change between frames of one held picture.
         base_levels: tolerated everywhere.
     """
-    return base_levels + NOISE_SHARE * noise_levels + EDGE_SHARE * detail(grid)
+    import cv2
+
+    sums, anywhere = detail(grid), (base_levels + NOISE_SHARE * noise_levels) * BOX_AREA
+    return cv2.addWeighted(sums, EDGE_SHARE, sums, 0.0, anywhere)  # type: ignore[return-value]
 
 
-def excess(a: FloatGrid, b: FloatGrid, tolerated: FloatGrid) -> float:
+def excess(a: Grid, b: Grid, tolerated: BoxSums) -> float:
     """Largest box change as a multiple of what is tolerated there; up to 1 the pictures are the same."""
     return float((box_change(a, b) / tolerated).max())
 
 
-def is_same(a: FloatGrid, b: FloatGrid, tolerated: FloatGrid) -> bool:
+def is_same(a: Grid, b: Grid, tolerated: BoxSums) -> bool:
     """Say whether no box changes by more than is tolerated there."""
     import cv2
 
-    _, most, _, _ = cv2.minMaxLoc(cv2.subtract(box_change(a, b), tolerated))
-    return most <= 0
+    change = cv2.absdiff(a, b)
+    least_tolerated, _, _, _ = cv2.minMaxLoc(tolerated)
+    _, most_of_a_cell, _, _ = cv2.minMaxLoc(change)
+    if most_of_a_cell * BOX_AREA <= least_tolerated:  # a held picture: no sum can be more
+        return True
+    return not cv2.countNonZero(cv2.subtract(box_sums(change), tolerated))  # type: ignore[arg-type]
+
+
+def mean_change(a: Grid, b: Grid) -> float:
+    """Mean absolute difference of two grids, in levels."""
+    import cv2
+
+    return float(cv2.norm(a, b, cv2.NORM_L1)) / a.size
 
 
 def mean_and_median_change(a: Grid, b: Grid) -> tuple[float, float]:
-    """Mean absolute difference of two grids, and the median of its means over `BOX_CELLS` squares, in levels.
+    """Mean absolute difference of two grids, and the median of its means over boxes, in levels.
 
     Where less than half of a picture moves, the median is the noise.
     """
-    import cv2
-
-    height, width = a.shape
-    size = (max(1, width // BOX_CELLS), max(1, height // BOX_CELLS))
-    boxes = cv2.resize(cv2.absdiff(a, b).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    apart = 2 * BOX_CELLS  # every fourth box tells as much
+    boxes = box_change(a, b)[BOX_CELLS // 2 :: apart, BOX_CELLS // 2 :: apart].ravel()
     middle = boxes.size // 2
-    return float(boxes.mean()), float(np.partition(boxes, middle, axis=None)[middle])
+    median = float(np.partition(boxes, middle)[middle]) / BOX_AREA if boxes.size else 0.0
+    return mean_change(a, b), median
 
 
-def halved(grid: Grid) -> FloatGrid:
-    """Means over 2 x 2 cells, float32, [height / 2, width / 2]."""
+def halved(grid: Grid) -> Grid:
+    """Means over 2 x 2 cells, [height / 2, width / 2]."""
     import cv2
 
     height, width = grid.shape
     size = (max(1, width // 2), max(1, height // 2))
-    return cv2.resize(grid[: size[1] * 2, : size[0] * 2], size, interpolation=cv2.INTER_AREA).astype(
-        np.float32
-    )
+    return cv2.resize(grid[: size[1] * 2, : size[0] * 2], size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def structure_distance(
@@ -112,14 +128,14 @@ def structure_distance(
     return 1.0 - structure * brightness
 
 
-def distance(a: FloatGrid, b: FloatGrid) -> float:
+def distance(a: Grid, b: Grid) -> float:
     """`structure_distance` of two grids."""
     mean_a, var_a = mean_and_variance(a)
     mean_b, var_b = mean_and_variance(b)
-    return structure_distance(mean_a, var_a, mean_b, var_b, mean_and_variance(a - b)[1])
+    return structure_distance(mean_a, var_a, mean_b, var_b, variance_of_difference(a, b, mean_a - mean_b))
 
 
-def mean_and_variance(grid: FloatGrid) -> tuple[float, float]:
+def mean_and_variance(grid: Grid) -> tuple[float, float]:
     """Mean in levels, variance in levels squared."""
     import cv2
 
@@ -127,22 +143,27 @@ def mean_and_variance(grid: FloatGrid) -> tuple[float, float]:
     return float(mean[0, 0]), float(deviation[0, 0]) ** 2
 
 
-def thumb(grid: FloatGrid) -> NDArray[np.float32]:
+def variance_of_difference(a: Grid, b: Grid, mean_difference: float) -> float:
+    """Variance of a - b, in levels squared."""
+    import cv2
+
+    return max(0.0, float(cv2.norm(a, b, cv2.NORM_L2SQR)) / a.size - mean_difference**2)
+
+
+def thumb(grid: Grid) -> FloatGrid:
     """Means over 9 x 16 equal parts, [144], in levels: a lower bound of change that is quick to compare."""
-    height, width = grid.shape
-    rows = np.linspace(0, height, 10).astype(int)
-    columns = np.linspace(0, width, 17).astype(int)
-    sums = np.add.reduceat(np.add.reduceat(grid, rows[:-1], 0), columns[:-1], 1)
-    means: NDArray[np.float32] = (sums / np.outer(np.diff(rows), np.diff(columns))).astype(np.float32)
-    return means.ravel()
+    import cv2
+
+    parts = cv2.resize(grid, (16, 9), interpolation=cv2.INTER_AREA)
+    return parts.astype(np.float32).ravel()
 
 
-def is_flat(grid: FloatGrid) -> bool:
+def is_flat(grid: Grid) -> bool:
     """Say whether a picture is one even tone."""
     return mean_and_variance(grid)[1] < _FLAT_VARIANCE
 
 
-def kind_of_picture(grid: FloatGrid) -> Kind | None:
+def kind_of_picture(grid: Grid) -> Kind | None:
     """Say whether a picture is all black, all white, or writing on a plain ground; None is a picture.
 
     A title or a page of credits has one even ground over at least 85 % of its cells, and the rest of it, the
@@ -151,17 +172,17 @@ def kind_of_picture(grid: FloatGrid) -> Kind | None:
     mean, variance = mean_and_variance(grid)
     if variance < _FLAT_VARIANCE:
         return "black" if mean < 25 else "white" if mean > 225 else None
-    histogram = np.bincount(grid.astype(np.uint8).ravel() >> 2, minlength=64)
+    histogram = np.bincount(grid.ravel() >> 2, minlength=64)
     ground = (int(histogram.argmax()) << 2) + 2
-    is_drawn = np.abs(grid - ground) > 12
+    is_drawn = np.abs(grid.astype(np.int16) - ground) > 12
     share = float(is_drawn.mean())
     if not 0.0005 < share < 0.15:
         return None
-    is_inside = box_mean(is_drawn.astype(np.float32)) > 0.99
+    is_inside = box_sums(is_drawn.view(np.uint8)) == BOX_AREA
     return "title" if float(is_inside.mean()) < 0.1 * share else None
 
 
-def shift_between(a: FloatGrid, b: FloatGrid) -> tuple[float, float, float]:
+def shift_between(a: Grid, b: Grid) -> tuple[float, float, float]:
     """Cells that the content went right and down from `a` to `b`, and how clear that is, 0 to 1.
 
     Phase correlation under a Hanning window (OpenCV).
@@ -170,18 +191,18 @@ def shift_between(a: FloatGrid, b: FloatGrid) -> tuple[float, float, float]:
 
     height, width = a.shape
     window = cv2.createHanningWindow((width, height), cv2.CV_32F)
-    # OpenCV multiplies its arguments by the window in place
-    (right, down), response = cv2.phaseCorrelate(a.copy(), b.copy(), window)
+    # copies, as OpenCV multiplies its arguments by the window in place
+    (right, down), response = cv2.phaseCorrelate(a.astype(np.float32), b.astype(np.float32), window)
     return right, down, response
 
 
-def motion_extent(a: FloatGrid, b: FloatGrid) -> float | None:
+def motion_extent(a: Grid, b: Grid) -> float | None:
     """How far things went from `a` to `b`, as a share of the width, or None when movement is not all of it.
 
-    Explains pans, zooms, and layers that slide over each other, as a background behind a character: first
-    each box may stand still or go with the one shift between the pictures, then each may go its own way
-    (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer than 4 % of the boxes may be
-    left.
+    Explains pans, zooms, and layers that slide over each other, as a background behind a character: each box
+    may stand still or go with the one shift between the pictures, found by phase correlation or by trial;
+    else each may go its own way (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer
+    than 4 % of the boxes may be left; what came into sight at the edges is not counted.
     """
     import cv2
 
@@ -189,27 +210,48 @@ def motion_extent(a: FloatGrid, b: FloatGrid) -> float | None:
     size = (_MOVE_WIDTH, max(16, round(height * _MOVE_WIDTH / width)))
     a = cv2.resize(a, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     b = cv2.resize(b, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    tolerated = _MOVED_LEVELS + _MOVED_EDGE_SHARE * detail(b)
+    sums = detail(b)
+    tolerated: BoxSums = cv2.addWeighted(sums, _MOVED_EDGE_SHARE, sums, 0.0, _MOVED_LEVELS * BOX_AREA)  # type: ignore[assignment]
     is_left = box_change(a, b) > tolerated
-    if float(is_left.mean()) < _LEFT_OVER_SHARE:
+    most_left = _LEFT_OVER_SHARE * is_left.size
+    if is_left.sum() < most_left:
         return 0.0
-    right, down, _ = shift_between(a, b)
-    shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
-    is_left_shifted = is_left & (box_change(cv2.warpAffine(a, shift, size), b) > tolerated)  # type: ignore[arg-type]
-    edge = _revealed(b.shape, right, down)
-    if float(is_left_shifted[edge].sum()) < _LEFT_OVER_SHARE * is_left.size:
-        return max(abs(right), abs(down)) / _MOVE_WIDTH
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(
-        np.rint(b).astype(np.uint8),
-        np.rint(a).astype(np.uint8),
-        None,  # type: ignore[call-overload]
-    )
+    for right, down in (shift_between(a, b)[:2], _layer_shift(a, b, is_left)):
+        shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
+        shifted: Grid = cv2.warpAffine(a, shift, size)  # type: ignore[assignment]
+        is_left_shifted = is_left & (box_change(shifted, b) > tolerated)
+        if is_left_shifted[_revealed(b.shape, right, down)].sum() < most_left:
+            return max(abs(right), abs(down)) / _MOVE_WIDTH
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(b, a, None)  # type: ignore[call-overload]
     columns, rows = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
-    moved = cv2.remap(a, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)
-    if float((box_change(moved, b) > tolerated).mean()) >= _LEFT_OVER_SHARE:  # type: ignore[arg-type]
+    moved: Grid = cv2.remap(a, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR)  # type: ignore[assignment]
+    if (box_change(moved, b) > tolerated).sum() >= most_left:
         return None
     lengths = np.hypot(flow[..., 0], flow[..., 1])
     return float(np.quantile(lengths, 0.95)) / _MOVE_WIDTH
+
+
+def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, int]:
+    """Cells right and down, one of them 0, that bring most of the moved cells of `a` to their like in `b`."""
+    import cv2
+
+    height, width = a.shape
+    mask, like = is_moved.view(np.uint8), np.array(_MOVED_LEVELS)
+    best, found = 0, (0, 0)
+    for is_down, length in ((False, width), (True, height)):
+        for shift in range(-length // 6, length // 6 + 1):
+            right, down = (0, shift) if is_down else (shift, 0)
+            rows, columns = _revealed(a.shape, right, down)
+            before = a[_span(rows, -down), _span(columns, -right)]
+            is_like = cv2.compare(cv2.absdiff(before, b[rows, columns]), like, cv2.CMP_LE)
+            matched = cv2.countNonZero(cv2.bitwise_and(is_like, mask[rows, columns]))
+            if matched > best:
+                best, found = matched, (right, down)
+    return found
+
+
+def _span(places: slice, shift: int) -> slice:
+    return slice(places.start + shift, places.stop + shift)
 
 
 def _revealed(shape: tuple[int, ...], right: float, down: float) -> tuple[slice, slice]:

@@ -4,18 +4,18 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.grids import (
-    FloatGrid,
+    BOX_AREA,
     Grid,
     box_change,
     distance,
     halved,
     mean_and_median_change,
     mean_and_variance,
+    mean_change,
     shift_between,
     structure_distance,
+    variance_of_difference,
 )
 
 LOOK_AHEAD = 6  # frames seen before one is decided on
@@ -42,13 +42,17 @@ class Measured:
     """A sample with what sets it apart from the one before."""
 
     sample: Sample
-    grid: FloatGrid
-    coarse: FloatGrid  # of half as many cells across: enough to tell scenes apart
+    coarse: Grid  # of half as many cells across: enough to tell scenes apart
     mean: float
     variance: float
     change: float = 0.0  # mean absolute difference to the frame before, levels
     noise: float = 0.0  # median box change to the frame before, levels
     distance: float = 0.0  # structure distance to the frame before
+
+    @property
+    def grid(self) -> Grid:
+        """The sample's."""
+        return self.sample.grid
 
 
 class FrameWindow:
@@ -73,11 +77,11 @@ class FrameWindow:
 
     def _measure(self, sample: Sample) -> Measured:
         coarse = halved(sample.grid)
-        one = Measured(sample, sample.grid.astype(np.float32), coarse, *mean_and_variance(coarse))
+        one = Measured(sample, coarse, *mean_and_variance(coarse))
         if not self._window:
             return one
         before = self._window[-1]
-        _, variance = mean_and_variance(coarse - before.coarse)
+        variance = variance_of_difference(coarse, before.coarse, one.mean - before.mean)
         one.distance = structure_distance(before.mean, before.variance, one.mean, one.variance, variance)
         one.change, one.noise = mean_and_median_change(before.sample.grid, sample.grid)
         if one.distance >= CUT_DISTANCE:
@@ -137,17 +141,15 @@ class FrameWindow:
         start, end = self.at(first), self.at(last)
         assert start is not None and end is not None
         net = box_change(start.grid, end.grid)
-        net_levels = float(net.mean())
+        net_levels = float(net.mean()) / BOX_AREA
         steps = (self.at(other) for other in range(first + 1, last + 1))
         total = sum(max(0.0, step.change**2 - self.noise**2) ** 0.5 for step in steps if step is not None)
         if net_levels < FADE_LEVELS + self.noise or net_levels < FADE_MONOTONY * total:
             return False
-        if float((net > 4 + 2 * self.noise).mean()) < 0.3:
+        if float((net > BOX_AREA * (4 + 2 * self.noise)).mean()) < 0.3:
             return False
-        is_between = min(
-            float(box_change(one.grid, start.grid).mean()), float(box_change(one.grid, end.grid).mean())
-        )
-        if is_between < 0.04 * net_levels + self.noise * 0.5:
+        from_ends = min(mean_change(one.grid, start.grid), mean_change(one.grid, end.grid))
+        if from_ends < 0.04 * net_levels + self.noise * 0.5:
             return False
         right, down, response = shift_between(start.grid, end.grid)
         return response < 0.3 or max(abs(right), abs(down)) < 1.5
@@ -165,7 +167,7 @@ class FrameWindow:
         return first, last
 
 
-def _distance_panned(a: FloatGrid, b: FloatGrid) -> float:
+def _distance_panned(a: Grid, b: Grid) -> float:
     """Structure distance of what two frames share once the shift between them is taken out."""
     height, width = a.shape
     right, down, _ = shift_between(a, b)
