@@ -1,7 +1,8 @@
-"""Which pictures are worth comparing, by their hashes: found over the whole set, exactly, without n x n work.
+"""Which pictures are worth comparing, by their hashes: over the whole set, exactly, without n x n work.
 
-A picture is near another when its hash is within some bits of one of the other's views (`picture_signature.VIEWS`):
-crops are found by the view that they were cut like. Pictures of equal hashes are one in the search.
+A picture is near another when its hash is within some bits of one of the other's views
+(`picture_signature.VIEWS`): crops are found by the view that they were cut like. Pictures of equal hashes
+are one in the search.
 """
 
 from collections.abc import Iterator, Sequence

@@ -38,6 +38,10 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "dedupe": stage(
+        "stages.dedupe",
+        "Drop near-identical pictures over a whole set, and keep the best of each.",
+    ),
     "status": Row(
         "pipeline.commands.status",
         "Show what is known about a folder, by stage, outcome and reason.",

@@ -1,5 +1,5 @@
-"""Files that belong to a picture because they lie beside it and carry its name: captions, tags, metadata of other
-tools, latents, masks. What happens to the picture happens to them.
+"""Files that belong to a picture because they lie beside it and carry its name: captions, tags, metadata of
+other tools, latents, masks. What happens to the picture happens to them.
 """
 
 import os
@@ -14,7 +14,9 @@ CAPTION_SUFFIXES = (".txt", ".caption")
 MASK_ENDINGS = ("-masklabel", "-condlabel", ".mask")  # pictures that describe another one
 
 _HIDDEN = re.compile(r"\.(?P<stem>.+)_(?:meta\.json|ccip\.npy)")
-_CACHED = re.compile(r"(?P<stem>.+?)(?:_\d{2,5}x\d{2,5})?_[a-z0-9]+(?:_te(?:_outputs)?)?\.(?:npz|safetensors)")
+_CACHED = re.compile(
+    r"(?P<stem>.+?)(?:_\d{2,5}x\d{2,5})?_[a-z0-9]+(?:_te(?:_outputs)?)?\.(?:npz|safetensors)"
+)
 
 
 def is_mask(name: str) -> bool:

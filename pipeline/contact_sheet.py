@@ -94,7 +94,9 @@ def _links(page: int, names: Sequence[str]) -> str:
 def _section(number: int, group: Group) -> str:
     cells = "\n".join(_figure(cell) for cell in group.cells)
     title = html.escape(_shown(group.title))
-    return f'<section id="g{number}"><h2>{number:,}. {title}</h2>\n<div class="row">\n{cells}\n</div></section>'
+    return (
+        f'<section id="g{number}"><h2>{number:,}. {title}</h2>\n<div class="row">\n{cells}\n</div></section>'
+    )
 
 
 def _figure(cell: Cell) -> str:

@@ -12,6 +12,7 @@ from pipeline.same_picture import Comparison
 from pipeline.star_groups import Member, star_groups
 
 MOST_COMPARED = 200  # pictures that one is compared with: of more, those most like it in light
+MOST_MEMBERS = 16  # of a group that a picture is held against before it joins
 ALIKE = "alike to the model"
 
 
@@ -110,7 +111,7 @@ class Finder:
             found = near_firsts.near(picture) | (self.model_pairs.get(picture, {}).keys() & set(firsts))
             return self._nearest(picture, sorted(found, key=lambda place: self.order[place]))  # type: ignore[arg-type,return-value]
 
-        return star_groups(order, near, self._same)
+        return star_groups(order, near, self._same, self._fits)
 
     def _nearest(self, picture: int, found: Sequence[int]) -> Sequence[int]:
         if len(found) <= MOST_COMPARED:
@@ -119,6 +120,21 @@ class Finder:
         differences = [float(np.abs(self.comparer.light(one) - mine).mean()) for one in found]
         chosen = sorted(np.argsort(differences, kind="stable")[:MOST_COMPARED].tolist())
         return [found[index] for index in chosen]
+
+    def _fits(self, picture: int, members: Sequence[int]) -> bool:
+        """Whether no member that lies on a picture as it is shows another one.
+
+        The first of a group may be a copy so soft, or so bright, that a mouth is lost in it.
+        """
+        mine = self.comparer.entries[picture].signature
+        size = (mine.width_px, mine.height_px)
+        for one in members[:MOST_MEMBERS]:
+            signature = self.comparer.entries[one].signature
+            if (signature.width_px, signature.height_px) == size:
+                found = self.comparer.compare(one, picture)
+                if found.is_strict and not found.is_same:
+                    return False
+        return True
 
     def _same(self, first: int, second: int) -> Found | None:
         cosine = self.model_pairs.get(first, {}).get(second)

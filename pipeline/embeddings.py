@@ -1,8 +1,8 @@
 """Embeddings of pictures by any ONNX image model, and every pair of them above a cosine, in blocks.
 
 The model's first input is float32 (or float16), [pictures, 3, height, width] or [pictures, height, width, 3],
-RGB; its first output is one vector a picture, or maps that are averaged over their places. Pictures are scaled
-to the input, without regard to their shape, as near-duplicates have one shape.
+RGB; its first output is one vector a picture, or maps that are averaged over their places. Pictures are
+scaled to the input, without regard to their shape, as near-duplicates have one shape.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 Scale = Literal["imagenet", "zero-to-one", "minus-one-to-one", "levels"]
 
-BATCH = 8
 FREE_SIDE_PX = 224  # where the model takes any size
 _BLOCK = 2_048
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB, 0 to 1

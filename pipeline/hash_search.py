@@ -1,8 +1,8 @@
-"""Every pair of 64-bit hashes within a Hamming distance, exactly, without comparing each with each; numpy only.
+"""Every pair of 64-bit hashes within a Hamming distance, exactly, without comparing each with each.
 
 Cut the 64 bits into blocks. Two hashes at a distance of at most `radius` differ, in at least one block i, in
 no more than r_i bits, whenever the r_i sum to radius - blocks + 1 (the pigeonhole principle; Norouzi, Punjani
-and Fleet 2012, section 3.1, tightened). So each block is an index: hashes lie in it by their bits of that block,
+and Fleet 2012, section 3.1, tightened). So each block is an index: hashes lie in it by their bits of it, and
 every hash looks in the places that differ from its own in up to r_i bits, and what it finds there is counted
 out in full. Equal hashes are collapsed first: a thousand black frames are one.
 """
@@ -47,7 +47,7 @@ class Block:
 
 
 def blocks_for(radius: int, num_hashes: int) -> list[Block]:
-    """How to cut the bits: fewer and wider blocks where there are more hashes, more where the radius is large.
+    """How to cut the bits: few and wide blocks where there are many hashes, more where the radius is large.
 
     Raises:
         ValueError: a radius that is not in 0 to 16.
@@ -123,7 +123,8 @@ def collapse(hashes: Hashes) -> tuple[Hashes, Places]:
 
 def distances(a: Hashes, b: Hashes) -> NDArray[np.uint8]:
     """Bits in which hashes differ, element by element."""
-    return np.bitwise_count(a ^ b)
+    bits: NDArray[np.uint8] = np.bitwise_count(a ^ b)
+    return bits
 
 
 def _search(
@@ -136,7 +137,11 @@ def _search(
             for block in blocks_for(radius, len(hashes)):
                 shelf = Shelf.of(hashes, block)
                 look = _Look(
-                    shelf if is_self else Shelf.of(queries, block), shelf, shelf.starts(block), radius, is_self
+                    shelf if is_self else Shelf.of(queries, block),
+                    shelf,
+                    shelf.starts(block),
+                    radius,
+                    is_self,
                 )
                 codes.append(_distinct(list(pool.map(look, _pieces(block, threads)))))
     found = _distinct(codes)
@@ -201,7 +206,7 @@ def _expand(
         end = max(begin + 1, int(np.searchsorted(ends, done + _AT_ONCE, side="right")))
         part = counts[begin:end]
         first = (starts[begin:end] - np.cumsum(part, dtype=np.int32) + part).astype(np.int32)
-        found = np.repeat(first, part) + np.arange(int(part.sum()), dtype=np.int32)
+        found: NDArray[np.int32] = np.repeat(first, part) + np.arange(int(part.sum()), dtype=np.int32)
         yield np.repeat(who[begin:end], part), found
         begin = end
 

@@ -90,7 +90,9 @@ def _is_text(written: Float, plain: Float, cells: Bools, box: tuple[int, int, in
         return False
     if _detail(luma, cells) < _MORE_DETAIL * _detail(other, cells):
         return False
-    strokes = ((luma > (dark + fill) / 2 + 0.15 * (fill - dark)) & cells & (np.abs(luma - other) > 12)).astype(np.uint8)
+    strokes = (
+        (luma > (dark + fill) / 2 + 0.15 * (fill - dark)) & cells & (np.abs(luma - other) > 12)
+    ).astype(np.uint8)
     if not strokes.any():
         return False
     starts = (np.diff(strokes, axis=1, prepend=np.uint8(0)) == 1).sum(axis=1)

@@ -1,12 +1,11 @@
-"""Which of several files of one picture is the best: how much of it they resolve, and how well they keep it."""
+"""Which of several files of one picture is the best: how much they resolve, and how well they keep it."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import Pixels, hash_pixels, read_image
+from pipeline.images import hash_pixels, read_image
 
 Grey = NDArray[np.float32]
 
@@ -17,8 +16,8 @@ _LEFT_BY_HALVING = 0.72  # of what is fine in a picture, when it was scaled up; 
 _LOSSLESS_BITS = 1e6
 # bits that a format spends for what JPEG does with one, roughly
 _THRIFT = {"JPEG": 1.0, "WEBP": 1.35, "AVIF": 2.0}
-_SAME_SIZE_STEPS = 4  # classes of size for each doubling of pixels: 19 % more is more
-_SAME_SHARPNESS_STEPS = 5
+_AS_LARGE = 0.85
+_AS_SHARP = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +27,20 @@ class Quality:
     pixels_sha256: str
     num_px: int
     resolved_px: float  # pixels that a file as good would need: less than num_px where it was scaled up
-    sharpness: float  # mean absolute Laplacian at one common size, in levels
+    sharpness: float  # mean absolute Laplacian at one common size, for contrast
     bits_per_px: float  # as JPEG would need; very many where nothing was lost
 
-    def rank(self) -> tuple[float, ...]:
-        """Better files have larger ranks: size first, then sharpness, then compression; small differences
-        of the first two do not count.
+    def rank(self, largest_px: float, sharpest: float) -> tuple[float, ...]:
+        """Better files of one picture have larger ranks: size, then sharpness, then compression.
+
+        Args:
+            largest_px: most `resolved_px` among them; what is nearly as large is as large.
+            sharpest: most `sharpness` among them; compression alone makes a picture a little sharper.
         """
         return (
-            float(math.floor(_SAME_SIZE_STEPS * math.log2(max(1.0, self.resolved_px)) + 0.5)),
-            float(math.floor(_SAME_SHARPNESS_STEPS * math.log2(max(0.01, self.sharpness)) + 0.5)),
+            float(self.resolved_px >= _AS_LARGE * largest_px),
+            float(self.sharpness >= _AS_SHARP * sharpest),
+            self.resolved_px if self.resolved_px < _AS_LARGE * largest_px else 0.0,
             round(self.bits_per_px, 1),
             float(self.num_px),
         )
@@ -56,7 +59,9 @@ def measure(data: bytes) -> Quality:
     height, width = pixels.shape[:2]
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     is_lossless = picture.header.format not in _THRIFT or _is_lossless_webp(data)
-    bits = _LOSSLESS_BITS if is_lossless else 8 * len(data) / (width * height) * _THRIFT[picture.header.format]
+    bits = (
+        _LOSSLESS_BITS if is_lossless else 8 * len(data) / (width * height) * _THRIFT[picture.header.format]
+    )
     return Quality(hash_pixels(pixels), width * height, _resolved_px(grey), _sharpness(grey), bits)
 
 
@@ -75,7 +80,7 @@ def _resolved_px(grey: Grey) -> float:
             break
         half = cv2.resize(grey, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
         again = cv2.resize(half, (width, height), interpolation=cv2.INTER_CUBIC)
-        if _fineness(again) < _LEFT_BY_HALVING * _fineness(grey):
+        if _fineness(np.asarray(again, np.float32)) < _LEFT_BY_HALVING * _fineness(grey):
             break
         area /= 4
         grey = half  # type: ignore[assignment]
@@ -97,5 +102,4 @@ def _sharpness(grey: Grey) -> float:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     same = cv2.resize(grey, size, interpolation=way)
-    return _fineness(same)  # type: ignore[arg-type]
-
+    return 50 * _fineness(np.asarray(same, np.float32)) / (float(same.std()) + 4)  # brightness aside

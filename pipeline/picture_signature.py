@@ -30,8 +30,8 @@ RECIPE: "dict[str, Json]" = {
     "version": 1,
 }
 
-# shares of the picture cut off at left, top, right and bottom before hashing: a crop, hashed whole, is near to
-# one of these views of the picture it was cut from
+# shares of the picture cut off at left, top, right and bottom before hashing: a crop, hashed whole, is near
+# to one of these views of the picture it was cut from
 VIEWS = (
     (0.0, 0.0, 0.0, 0.0),
     (0.025, 0.025, 0.025, 0.025),

@@ -1,8 +1,9 @@
 """Do two files show the same picture? Aligned, brought to one brightness and one sharpness, and then compared
 box by box: a mouth is under 1 % of a picture, so it is the largest local difference that counts.
 
-What may differ: size, compression, a crop of up to 8 % at each side, brightness, writing laid over the lower or upper part
-in one of them, a mark in a corner. Everything else is another picture; where in doubt, two pictures.
+What may differ: size, compression, a crop of up to 8 % at each side, brightness, writing laid over the
+lower or upper part in one of them, a mark in a corner. Everything else is another picture;
+where in doubt, two pictures.
 """
 
 from dataclasses import dataclass, replace
@@ -20,10 +21,13 @@ CLEARLY_DIFFERENT = 4.0  # times the tolerance: no thumbnail of one picture was 
 
 _BLUR_CELLS = 0.8
 _BASE_LEVELS = 4.5  # what changes less is the same to the eye
+_MOVED_BASE_LEVELS = 6.0
 _DETAIL_SHARE = 0.16  # of the local gradient: compression leaves noise in proportion to detail
-_MOVED_DETAIL_SHARE = 0.5  # where one was scaled, moved or relit: edges come to lie a fraction of a cell off
+_MOVED_BLUR_CELLS = 0.9
+_MOVED_DETAIL_SHARE = 0.65  # where one was scaled or moved: edges come to lie a fraction of a cell off
+_RELIT_DETAIL_SHARE = 0.45  # means of what was relit are not what becomes of means
 _NOISE_SHARE = 3.0  # of the median change: grain and compression
-_CUT_OFF_LEVELS = 25.0  # where brightening cut levels off at white
+_CUT_OFF_LEVELS = 8.0  # where brightening cut levels off at white
 _NEAR_WHITE = 232.0
 _CHROMA_BASE = 5.0
 _CHROMA_SHARE = 1.25
@@ -34,7 +38,10 @@ _LEAST_COMMON = 0.8  # of the area
 _ALIKE_LEVELS = 2.5  # median difference up to which two pictures lie on each other as they are
 _SAME_ASPECT = 0.012
 _GAINS = (0.55, 1.8)
-_MOST_OFFSET = 48.0  # levels
+_MOST_OFFSET = 56.0  # levels
+_BIN_LEVELS = 8
+_SAMPLED_EVERY = 17  # cells by which the light is told
+_OFF_CURVE_LEVELS = 8.0
 _ECC_STEPS = 40
 _ECC_EPSILON = 1e-4
 
@@ -71,8 +78,8 @@ class Raster:
         """Luma, [height, width], and chroma, [height, width, 2], in levels."""
         import cv2
 
-        planes = cv2.cvtColor(self.rgb, cv2.COLOR_RGB2YCrCb)
-        return np.ascontiguousarray(planes[..., 0]), np.ascontiguousarray(planes[..., 1:])  # type: ignore[return-value]
+        luma, *chroma = cv2.split(cv2.cvtColor(self.rgb, cv2.COLOR_RGB2YCrCb))
+        return luma, cv2.merge(chroma)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Comparison:
     excess: float  # largest local difference as a multiple of what is tolerated; up to 1 is the same
     is_aligned: bool = False  # one had to be moved and scaled onto the other: a crop
     is_relit: bool = False  # brightness had to be changed
+    is_strict: bool = False  # they lay on each other as they are: every small difference shows
     overlay_in: Literal["", "a", "b"] = ""  # which one has writing or a mark laid over it
     overlay: Literal["", "subtitle", "logo"] = ""
     fuller: Literal["", "a", "b"] = ""  # which one shows more, where one is a crop of the other
@@ -159,17 +167,21 @@ def _compare_laid(a: Raster, b: Raster, is_valid: Bools | None, limit: float) ->
     luma_a, chroma_a = Raster(lit).planes()
     luma_b, chroma_b = b.planes()
     luma_a, luma_b, is_softened = _one_sharpness(_soft(luma_a), _soft(luma_b), inside)
-    share = _MOVED_DETAIL_SHARE if is_softened or is_relit or is_valid is not None else _DETAIL_SHARE
+    share = _DETAIL_SHARE
+    if is_softened or is_relit or is_valid is not None:
+        share = _RELIT_DETAIL_SHARE if is_relit else _MOVED_DETAIL_SHARE
+        luma_a, luma_b = _soft(luma_a, _MOVED_BLUR_CELLS), _soft(luma_b, _MOVED_BLUR_CELLS)
     cut_off = _cut_off(lit, b.rgb) if is_relit else np.float32(0)
     luma_excess = _luma_excess(luma_a, luma_b, inside, share, cut_off)
     excess = np.maximum(luma_excess, _chroma_excess(chroma_a, chroma_b, cut_off))
     excess[~inside] = 0
     most = float(excess.max())
+    is_strict = share == _DETAIL_SHARE
     if most <= limit:
-        return Comparison(True, most, is_relit=is_relit)
+        return Comparison(True, most, is_relit=is_relit, is_strict=is_strict)
     overlay = explain(excess > limit, luma_a, luma_b)
     if overlay is None:
-        return Comparison(False, most, is_relit=is_relit)
+        return Comparison(False, most, is_relit=is_relit, is_strict=is_strict)
     excess[overlay.cells] = 0
     return Comparison(
         True,
@@ -188,7 +200,8 @@ def _luma_excess(
     detail = np.minimum(_detail(a), _detail(b))
     is_drawn = inside & (detail >= np.median(detail[inside]))  # a white ground has no noise
     noise = float(np.median(_box(change, 5)[is_drawn]))
-    excess: Float = change / (_BASE_LEVELS + _NOISE_SHARE * noise + detail_share * detail + cut_off)
+    base = _BASE_LEVELS if detail_share == _DETAIL_SHARE else _MOVED_BASE_LEVELS
+    excess: Float = change / (base + _NOISE_SHARE * noise + detail_share * detail + cut_off)
     return excess
 
 
@@ -209,7 +222,8 @@ def _chroma_excess(a: Float, b: Float, cut_off: "Float | np.float32") -> Float:
     gradient = cv2.absdiff(soft_a, np.roll(soft_a, 1, 1)) + cv2.absdiff(soft_a, np.roll(soft_a, 1, 0))
     tolerated = _CHROMA_BASE + _CHROMA_SHARE * _box(gradient, 5)  # type: ignore[arg-type]
     change = cv2.absdiff(soft_a, soft_b)
-    worst: Float = (change / (tolerated + np.atleast_3d(cut_off))).max(axis=2)
+    first, second = cv2.split(change / tolerated)
+    worst: Float = np.maximum(first, second) / (1 + cut_off / np.float32(_CHROMA_BASE))
     return worst
 
 
@@ -219,11 +233,14 @@ def _relight(a: Float, b: Float, inside: Bools) -> tuple[Float, bool] | None:
     One curve for the three channels, as brightness, contrast and gamma are: fitted again and again without
     what is far from it, so that a change of a small part has no say.
     """
-    x, y = a[inside][::11].ravel(), b[inside][::11].ravel()
+    places = np.flatnonzero(inside)[::_SAMPLED_EVERY]
+    x, y = a.reshape(-1, 3)[places].ravel(), b.reshape(-1, 3)[places].ravel()
     is_used = (y > 4) & (y < 250) & (x > 4) & (x < 250)
     told = (y - x)[is_used] if is_used.sum() >= 200 else y - x
     offset = float(np.median(told))
-    if abs(offset) < 1.0 and float(np.median(np.abs(told))) < 2.0:
+    is_low = x <= np.median(x[is_used]) if is_used.any() else np.ones(len(x), bool)
+    halves = [(y - x)[is_used & part] for part in (is_low, ~is_low)]
+    if abs(offset) < 1.5 and all(abs(float(np.median(half))) < 2.0 for half in halves if len(half)):
         return a, False
     low, high = (float(value) for value in np.quantile(x[is_used] if is_used.any() else x, (0.1, 0.9)))
     if high - low < 8.0 or is_used.sum() < 200:
@@ -235,11 +252,38 @@ def _relight(a: Float, b: Float, inside: Bools) -> tuple[Float, bool] | None:
         curve = np.polynomial.Polynomial.fit(x[near], y[near], degree if high - low > 40 else 1)
     lowest, highest = (float(value) for value in np.quantile(x[is_used], (0.02, 0.98)))
     levels = np.arange(256, dtype=np.float64)
-    table = np.maximum.accumulate(_continued(curve, levels, lowest, highest)).clip(0, 255)
+    table = _continued(curve, levels, lowest, highest)
+    table = np.maximum.accumulate(_corrected(table, x[near], y[near])).clip(0, 255)
     gain = float(table[round(high)] - table[round(low)]) / max(1.0, round(high) - round(low))
-    if not _GAINS[0] <= gain <= _GAINS[1] or abs(float(np.median(table[x.astype(int)] - x))) > _MOST_OFFSET:
+    if (
+        not _GAINS[0] <= gain <= _GAINS[1]
+        or abs(float(np.median((table[x.astype(int)] - x)[is_used]))) > _MOST_OFFSET
+    ):
         return None
-    return np.interp(a, levels, table).astype(np.float32), True
+    return _looked_up(a, table), True
+
+
+def _looked_up(values: Float, table: NDArray[np.float64]) -> Float:
+    """Values through a curve given at whole levels; a quarter of a level is fine enough."""
+    fine = np.interp(np.arange(1021) / 4, np.arange(256), table).astype(np.float32)
+    return fine[np.rint(values * 4).astype(np.int16)]
+
+
+def _corrected(table: NDArray[np.float64], x: Float, y: Float) -> NDArray[np.float64]:
+    """A curve with what is left between it and the medians of bins of levels, a few levels at most."""
+    bins = np.minimum(x.astype(int), 255) // _BIN_LEVELS
+    left = y - table[np.minimum(x.astype(int), 255)]
+    centres, medians = [], []
+    for one in range(256 // _BIN_LEVELS):
+        of_bin = left[bins == one]
+        if len(of_bin) >= 40:
+            centres.append((one + 0.5) * _BIN_LEVELS)
+            medians.append(float(np.median(of_bin)))
+    if not centres:
+        return table
+    correction = np.interp(np.arange(256), centres, medians)
+    corrected: NDArray[np.float64] = table + np.clip(correction, -_OFF_CURVE_LEVELS, _OFF_CURVE_LEVELS)
+    return corrected
 
 
 def _continued(
@@ -315,7 +359,7 @@ def _find_place(a: Float, b: Float) -> tuple[tuple[float, float], tuple[float, f
     import cv2
 
     warp = None
-    for longest in (48, 96, 192, 640):
+    for longest in (48, 96, 192, 400):
         if warp is not None and longest > 2 * max(b.shape):
             break
         template, image = _shrunk(b, longest), _shrunk(a, longest)

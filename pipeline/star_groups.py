@@ -21,6 +21,7 @@ def star_groups(
     order: Sequence[int],
     near: Callable[[int, Sequence[int]], Iterable[int]],
     same: Callable[[int, int], T | None],
+    fits: Callable[[int, Sequence[int]], bool] = lambda _picture, _members: True,
 ) -> dict[int, list[Member[T]]]:
     """Take pictures in turn: each joins the first group whose first picture it is the same as, or begins one.
 
@@ -28,6 +29,7 @@ def star_groups(
         order: the pictures, those that should begin groups first.
         near: of a picture and those that begin groups so far, in their order, the ones worth comparing with.
         same: what the second is to the first where they are the same picture, else None.
+        fits: whether nothing speaks against a picture among those of a group that it would join.
 
     Returns: the groups by the picture that began them, those of one picture too.
     """
@@ -36,7 +38,7 @@ def star_groups(
     for picture in order:
         for first in near(picture, firsts):
             found = same(first, picture)
-            if found is not None:
+            if found is not None and fits(picture, [one.picture for one in groups[first]]):
                 groups[first].append(Member(picture, found))
                 break
         else:

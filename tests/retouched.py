@@ -4,10 +4,8 @@ find, and what it must leave alone.
 
 import io
 from collections.abc import Callable, Iterator
-from itertools import product
 from pathlib import Path
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 Make = Callable[[Image.Image], Image.Image]
@@ -73,7 +71,11 @@ def with_logo(is_solid: bool, is_left: bool = False) -> Make:
         alpha = 255 if is_solid else 130
         draw.rounded_rectangle((x, y, x + size, y + size // 2), size // 8, (240, 240, 245, alpha))
         draw.text(
-            (x + size / 2, y + size / 4), "TV 9", (20, 30, 120, alpha), ImageFont.load_default(size // 4), "mm"
+            (x + size / 2, y + size / 4),
+            "TV 9",
+            (20, 30, 120, alpha),
+            ImageFont.load_default(size // 4),
+            "mm",
         )
         return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
 
@@ -160,7 +162,9 @@ def expressions(folder: Path) -> dict[str, Image.Image]:
     return found
 
 
-def scene(background: Image.Image, character: Image.Image, height: float = 1.0, x: float = 0.5) -> Image.Image:
+def scene(
+    background: Image.Image, character: Image.Image, height: float = 1.0, x: float = 0.5
+) -> Image.Image:
     """A character before a background, `height` of the picture high, its head always in sight."""
     scale = background.height * height / character.height
     small = character.resize((round(character.width * scale), round(character.height * scale)))
