@@ -73,7 +73,7 @@ class Comparer:
         coarse = compare(self._thumb(first, False), self._thumb(second, is_mirrored), limit=CLEARLY_DIFFERENT)
         if not coarse.is_same:
             return coarse
-        fine = compare(Raster.of(self._pixels(first)), self._raster(second, is_mirrored))
+        fine = compare(self._raster(first, False), self._raster(second, is_mirrored))
         a, b = self.entries[first].id, self.entries[second].id
         self.found[a, b, is_mirrored] = fine
         return fine
@@ -87,7 +87,9 @@ class Comparer:
         return Comparison(is_same, 0.0 if is_same else float("inf"))
 
     def _raster(self, place: int, is_mirrored: bool) -> Raster:
-        raster = Raster.of(self._pixels(place))
+        signature = self.entries[place].signature
+        longest_px = max(signature.width_px, signature.height_px)
+        raster = Raster.of(self._pixels(place), longest_px)
         return raster.mirrored() if is_mirrored else raster
 
     def _read_thumb(self, place: int, is_mirrored: bool) -> Raster:
@@ -104,7 +106,7 @@ class Comparer:
 
         grey = self._thumb(place, False).rgb.mean(axis=2)
         cells = cv2.resize(grey, _LIGHT_SHAPE[::-1], interpolation=cv2.INTER_AREA).ravel()
-        return (cells - cells.mean()).astype(np.float32)
+        return np.asarray(cells - cells.mean(), np.float32)
 
 
 def decode_thumb(data: bytes) -> Pixels:

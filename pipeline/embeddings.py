@@ -63,14 +63,15 @@ class Embedder:
         """A picture as the model takes it, without the first axis."""
         import cv2
 
-        small = cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA).astype(np.float32)
+        small = cv2.resize(pixels, self.size, interpolation=cv2.INTER_AREA)
         if self.scale == "imagenet":
-            small = (small / 255 - np.array(_MEAN, np.float32)) / np.array(_DEVIATION, np.float32)
+            small = np.asarray((small / 255 - np.array(_MEAN)) / np.array(_DEVIATION), np.float32)
         elif self.scale == "zero-to-one":
             small = small / 255
         elif self.scale == "minus-one-to-one":
             small = small / 127.5 - 1
-        return np.ascontiguousarray(small.transpose(2, 0, 1)) if self.has_channels_first else small
+        values = np.asarray(small, np.float32)
+        return np.ascontiguousarray(values.transpose(2, 0, 1)) if self.has_channels_first else values
 
     def embed(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float16]:
         """Vectors of length 1, [pictures, values]."""

@@ -206,7 +206,7 @@ def _expand(
         end = max(begin + 1, int(np.searchsorted(ends, done + _AT_ONCE, side="right")))
         part = counts[begin:end]
         first = (starts[begin:end] - np.cumsum(part, dtype=np.int32) + part).astype(np.int32)
-        found: NDArray[np.int32] = np.repeat(first, part) + np.arange(int(part.sum()), dtype=np.int32)
+        found = (np.repeat(first, part) + np.arange(int(part.sum()))).astype(np.int32)
         yield np.repeat(who[begin:end], part), found
         begin = end
 

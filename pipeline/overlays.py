@@ -69,6 +69,12 @@ def explain(is_changed: Bools, first: Float, second: Float) -> Overlay | None:
     return Overlay("subtitle" if "subtitle" in kinds else "logo", sides.pop(), joined.astype(bool))
 
 
+def may_be_written(is_changed: Bools) -> bool:
+    """Whether all that differs lies where subtitles and marks are put: in the lower or the upper part."""
+    height = is_changed.shape[0]
+    return not is_changed[round(_UPPER_TO * height) : round(_LOWER_FROM * height)].any()
+
+
 def _detail(luma: Float, cells: Bools) -> float:
     across = np.abs(np.diff(luma, axis=1, prepend=luma[:, :1]))
     down = np.abs(np.diff(luma, axis=0, prepend=luma[:1]))

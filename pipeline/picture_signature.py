@@ -83,7 +83,7 @@ def sign(source: Path | bytes) -> Signature:
     small, width, height = read_small(source, _LEAST_PX)
     thumb = reduced(small, THUMB_PX)
     grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
-    cells = [_cells(grey, view) for view in VIEWS]
+    cells = [_cells(np.asarray(grey, np.uint8), view) for view in VIEWS]
     coefficients = [_low_frequencies(one) for one in cells]
     is_encoded, encoded = cv2.imencode(
         ".jpg", cv2.cvtColor(thumb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, THUMB_QUALITY]
@@ -153,8 +153,7 @@ def _cells(grey: NDArray[np.uint8], view: tuple[float, float, float, float]) -> 
 def _low_frequencies(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """The 8 x 8 lowest coefficients of the orthonormal DCT-II, the mean among them, [8, 8]."""
     basis = _basis()
-    low: NDArray[np.float32] = basis @ cells @ basis.T
-    return low
+    return np.asarray(basis @ cells @ basis.T, np.float32)
 
 
 @cache
@@ -162,7 +161,7 @@ def _basis() -> NDArray[np.float32]:
     places = (2 * np.arange(_DCT_SIZE) + 1) * np.pi / (2 * _DCT_SIZE)
     rows = np.cos(np.outer(np.arange(_HASH_SIZE), places)) * np.sqrt(2 / _DCT_SIZE)
     rows[0] /= np.sqrt(2)
-    return rows.astype(np.float32)
+    return np.asarray(rows, np.float32)
 
 
 def _bits(coefficients: NDArray[np.float32]) -> int:

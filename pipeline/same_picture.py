@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.overlays import explain
+from pipeline.overlays import explain, may_be_written
 
 Float = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -21,14 +21,15 @@ CLEARLY_DIFFERENT = 4.0  # times the tolerance: no thumbnail of one picture was 
 
 _BLUR_CELLS = 0.8
 _BASE_LEVELS = 4.5  # what changes less is the same to the eye
-_MOVED_BASE_LEVELS = 6.0
+_MOVED_BASE_LEVELS = 7.5
 _DETAIL_SHARE = 0.16  # of the local gradient: compression leaves noise in proportion to detail
 _MOVED_BLUR_CELLS = 0.9
-_MOVED_DETAIL_SHARE = 0.65  # where one was scaled or moved: edges come to lie a fraction of a cell off
+_MOVED_DETAIL_SHARE = 0.85  # where one was scaled or moved: edges come to lie a fraction of a cell off
 _RELIT_DETAIL_SHARE = 0.45  # means of what was relit are not what becomes of means
 _NOISE_SHARE = 3.0  # of the median change: grain and compression
 _CUT_OFF_LEVELS = 8.0  # where brightening cut levels off at white
 _NEAR_WHITE = 232.0
+_MOVED_CHROMA = 1.4  # times as much of colour is tolerated there: it is stored at half the size
 _CHROMA_BASE = 5.0
 _CHROMA_SHARE = 1.25
 _SOFTENINGS = (0.6, 0.8, 1.0, 1.2, 1.45, 1.75, 2.1, 2.6)  # cells, standard deviation
@@ -51,11 +52,12 @@ class Raster:
     """A picture to be compared: RGB, float32, [height, width, 3], in levels of 0 to 255."""
 
     rgb: Float
+    longest_px: int = 0  # of the file it was read from: files of one size are compared most strictly
 
     @classmethod
-    def of(cls, pixels: NDArray[np.uint8]) -> "Raster":
+    def of(cls, pixels: NDArray[np.uint8], longest_px: int = 0) -> "Raster":
         """From RGB, uint8, [height, width, 3]."""
-        return cls(pixels.astype(np.float32))
+        return cls(pixels.astype(np.float32), longest_px)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -68,11 +70,11 @@ class Raster:
 
         if self.shape == shape:
             return self
-        return Raster(cv2.resize(self.rgb, shape[::-1], interpolation=cv2.INTER_AREA))  # type: ignore[arg-type]
+        return Raster(cv2.resize(self.rgb, shape[::-1], interpolation=cv2.INTER_AREA), self.longest_px)  # type: ignore[arg-type]
 
     def mirrored(self) -> "Raster":
         """Left and right changed."""
-        return Raster(np.ascontiguousarray(self.rgb[:, ::-1]))
+        return Raster(np.ascontiguousarray(self.rgb[:, ::-1]), self.longest_px)
 
     def planes(self) -> tuple[Float, Float]:
         """Luma, [height, width], and chroma, [height, width, 2], in levels."""
@@ -168,16 +170,21 @@ def _compare_laid(a: Raster, b: Raster, is_valid: Bools | None, limit: float) ->
     luma_b, chroma_b = b.planes()
     luma_a, luma_b, is_softened = _one_sharpness(_soft(luma_a), _soft(luma_b), inside)
     share = _DETAIL_SHARE
-    if is_softened or is_relit or is_valid is not None:
+    if is_softened or is_relit or is_valid is not None or a.longest_px != b.longest_px:
         share = _RELIT_DETAIL_SHARE if is_relit else _MOVED_DETAIL_SHARE
         luma_a, luma_b = _soft(luma_a, _MOVED_BLUR_CELLS), _soft(luma_b, _MOVED_BLUR_CELLS)
     cut_off = _cut_off(lit, b.rgb) if is_relit else np.float32(0)
     luma_excess = _luma_excess(luma_a, luma_b, inside, share, cut_off)
-    excess = np.maximum(luma_excess, _chroma_excess(chroma_a, chroma_b, cut_off))
+    excess = np.maximum(
+        luma_excess,
+        _chroma_excess(chroma_a, chroma_b, cut_off) / (1.0 if share == _DETAIL_SHARE else _MOVED_CHROMA),
+    )
     excess[~inside] = 0
     most = float(excess.max())
     is_strict = share == _DETAIL_SHARE
     if most <= limit:
+        return Comparison(True, most, is_relit=is_relit, is_strict=is_strict)
+    if limit > 1 and may_be_written(excess > limit):  # letters are too small to be told on a thumbnail
         return Comparison(True, most, is_relit=is_relit, is_strict=is_strict)
     overlay = explain(excess > limit, luma_a, luma_b)
     if overlay is None:
@@ -210,7 +217,7 @@ def _cut_off(lit: Float, b: Float) -> Float:
     import cv2
 
     is_bright = (np.maximum(lit, b) > _NEAR_WHITE).any(axis=2)
-    near = cv2.dilate(is_bright.astype(np.uint8), np.ones((5, 5), np.uint8))
+    near = cv2.dilate(np.asarray(is_bright, np.uint8), np.ones((5, 5), np.uint8))
     return near.astype(np.float32) * np.float32(_CUT_OFF_LEVELS)
 
 
@@ -223,8 +230,8 @@ def _chroma_excess(a: Float, b: Float, cut_off: "Float | np.float32") -> Float:
     tolerated = _CHROMA_BASE + _CHROMA_SHARE * _box(gradient, 5)  # type: ignore[arg-type]
     change = cv2.absdiff(soft_a, soft_b)
     first, second = cv2.split(change / tolerated)
-    worst: Float = np.maximum(first, second) / (1 + cut_off / np.float32(_CHROMA_BASE))
-    return worst
+    worst = np.maximum(first, second) / (1 + cut_off / np.float32(_CHROMA_BASE))
+    return np.asarray(worst, np.float32)
 
 
 def _relight(a: Float, b: Float, inside: Bools) -> tuple[Float, bool] | None:

@@ -122,13 +122,12 @@ def _pictures(job: Job, protected: Sequence[Path]) -> "list[MediaFile]":
     """Every picture below the job's folder and in protected ones, masks of others aside, each path once."""
     from pipeline.scan import index_folder, media_files
 
+    kinds: tuple[Literal["image"]] = ("image",)
     found = {file.relative: file for file in job.images()}
     for folder in protected:
         if not folder.is_relative_to(job.folder):
-            index_folder(job.catalog, job.project, folder, ("image",), workers=job.workers)
-            found |= {
-                file.relative: file for file in media_files(job.catalog, job.project, folder, ("image",))
-            }
+            index_folder(job.catalog, job.project, folder, kinds, workers=job.workers)
+            found |= {file.relative: file for file in media_files(job.catalog, job.project, folder, kinds)}
     return [file for file in found.values() if not is_mask(file.path.name)]
 
 
@@ -221,7 +220,7 @@ def _judge(
     return {file.id: Quality(*value) for file, value in judged}
 
 
-def _measure(file: "MediaFile") -> "list[Json]":
+def _measure(file: "MediaFile") -> list[Any]:
     from pipeline.picture_quality import measure
 
     return list(astuple(measure(file.path.read_bytes())))
@@ -250,7 +249,9 @@ def _alike(job: Job, settings: Settings, files: "Sequence[MediaFile]") -> dict[i
     place_of = {file.id: place for place, file in enumerate(files)}
     places = [place_of[file.id] for file in vectors.files]
     matrix = (
-        np.stack([np.frombuffer(value, np.float16) for _, value in vectors]) if places else np.empty((0, 1))
+        np.stack([np.frombuffer(value, np.float16) for _, value in vectors])
+        if places
+        else np.empty((0, 1), np.float16)
     )
     pairs: dict[int, dict[int, float]] = {}
     for first, second, cosine in alike(matrix, settings.embedding_threshold):

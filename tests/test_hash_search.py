@@ -46,7 +46,7 @@ def test_pairs_are_those_of_comparing_each_with_each(radius: int, threads: int) 
 def test_matches_are_those_of_comparing_each_with_each(
     values: list[int], flips: list[int], radius: int
 ) -> None:
-    hashes = np.array(values + [values[0] ^ sum(1 << bit for bit in set(flips))], np.uint64)
+    hashes = np.array([*values, values[0] ^ sum(1 << bit for bit in set(flips))], np.uint64)
     left, right, _ = near_matches(hashes, hashes, radius)
     assert set(zip(left.tolist(), right.tolist(), strict=True)) == brute(hashes, hashes, radius)
 
