@@ -69,7 +69,7 @@ class Embedder:
         elif self.scale == "zero-to-one":
             small = small / 255
         elif self.scale == "minus-one-to-one":
-            small = small / 127.5 - 1
+            small = np.asarray(small / 127.5 - 1, np.float32)
         values = np.asarray(small, np.float32)
         return np.ascontiguousarray(values.transpose(2, 0, 1)) if self.has_channels_first else values
 

@@ -111,4 +111,4 @@ def _is_mark(written: Float, plain: Float, cells: Bools, box: tuple[int, int, in
     left, top, wide, high = box
     in_x = left + wide <= _CORNER * width or left >= (1 - _CORNER) * width
     in_y = top + high <= _CORNER * height or top >= (1 - _CORNER) * height
-    return in_x and in_y and float(cells.sum()) <= _MOST_MARK * height * width
+    return bool(in_x and in_y and float(cells.sum()) <= _MOST_MARK * height * width)

@@ -152,7 +152,7 @@ def _detail(luma: Float) -> Float:
 
     across = cv2.absdiff(luma, np.roll(luma, 1, 1))
     down = cv2.absdiff(luma, np.roll(luma, 1, 0))
-    return _box(across + down, 5)  # type: ignore[arg-type]
+    return _box(across + down, 5)
 
 
 # Pictures that lie on each other
@@ -227,7 +227,7 @@ def _chroma_excess(a: Float, b: Float, cut_off: "Float | np.float32") -> Float:
 
     soft_a, soft_b = _soft(a, 2.0), _soft(b, 2.0)
     gradient = cv2.absdiff(soft_a, np.roll(soft_a, 1, 1)) + cv2.absdiff(soft_a, np.roll(soft_a, 1, 0))
-    tolerated = _CHROMA_BASE + _CHROMA_SHARE * _box(gradient, 5)  # type: ignore[arg-type]
+    tolerated = _CHROMA_BASE + _CHROMA_SHARE * _box(gradient, 5)
     change = cv2.absdiff(soft_a, soft_b)
     first, second = cv2.split(change / tolerated)
     worst = np.maximum(first, second) / (1 + cut_off / np.float32(_CHROMA_BASE))
@@ -346,7 +346,7 @@ def _compare_aligned(a: Raster, b: Raster, limit: float) -> Comparison | None:
     )
     rgb = _soft(a.rgb, 0.4 * step_x) if step_x > 1.2 else a.rgb  # cells that fall together are averaged
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    laid = cv2.warpAffine(rgb, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[arg-type]
+    laid = cv2.warpAffine(rgb, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     u = left + scale_x * (np.arange(width) + 0.5) / width
     v = top + scale_y * (np.arange(height) + 0.5) / height
     is_valid = ((v > 0.004) & (v < 0.996))[:, None] & ((u > 0.004) & (u < 0.996))[None, :]
