@@ -1,4 +1,4 @@
-"""Flatten and its way back, beside what the disk can do: bare renames of the folders, bare links of the files.
+"""Flatten and its way back, beside what the disk can do: bare renames of folders, bare links of files.
 
     python benchmarks/flatten.py [--images 100000] [--folders 2000] [--runs 5] [--tree FOLDER]
 

@@ -38,6 +38,10 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "dedupe": stage(
+        "stages.dedupe",
+        "Drop near-identical pictures over a whole set, and keep the best of each.",
+    ),
     "flatten": stage(
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",

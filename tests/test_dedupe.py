@@ -1,0 +1,359 @@
+"""`celforge dedupe`: copies go, expressions stay, and everything comes back."""
+
+import io
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from conftest import Celforge
+from crashing import KILLED, points, run_until_line
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFilter
+from retouched import RETOUCHES, on_white, retouched, saved
+
+from pipeline.companions import Companions
+from pipeline.embeddings import alike
+from pipeline.picture_quality import measure
+from pipeline.picture_signature import Signature, read_small, reduced, sign
+from pipeline.same_picture import CLEARLY_DIFFERENT, Comparison, Raster, compare
+from pipeline.star_groups import star_groups
+
+SIZE = (960, 540)
+
+
+def drawn(mouth: int = 0, seed: int = 1, x: int = 480) -> Image.Image:
+    """A face before a background; mouths differ in a few hundred pixels."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", SIZE, (150, 170, 200))
+    draw = ImageDraw.Draw(image)
+    for _ in range(40):
+        left, top = (int(value) for value in random.integers(-80, SIZE, 2))
+        wide, high = (int(value) for value in random.integers(30, 260, 2))
+        colour = tuple(int(value) for value in random.integers(30, 220, 3))
+        draw.rectangle((left, top, left + wide, top + high), colour, outline=(40, 40, 50), width=2)
+    draw.ellipse((x - 90, 150, x + 90, 360), (240, 205, 185), outline=(60, 40, 40), width=3)
+    for side in (-36, 36):
+        draw.ellipse((x + side - 14, 220, x + side + 14, 262), (60, 90, 160), outline=(30, 20, 20), width=3)
+    shapes = ((x - 18, 312, x + 18, 316), (x - 18, 306, x + 18, 330), (x - 9, 304, x + 9, 336))
+    draw.ellipse(shapes[mouth], (150, 50, 60))
+    return image.filter(ImageFilter.GaussianBlur(0.8))
+
+
+def raster(data: bytes) -> Raster:
+    small, width, height = read_small(data, 960)
+    return Raster.of(reduced(small, 640), max(width, height))
+
+
+def folder_of(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not {".celforge", "report"} & set(path.relative_to(folder).parts)
+    }
+
+
+MOUTHS = {f"mouth{number}.png": saved(drawn(number), ".png") for number in range(3)}
+
+
+# The comparison
+
+
+def test_mouths_are_other_pictures_in_every_pair_of_files() -> None:
+    for first, second in itertools.combinations(range(3), 2):
+        for kinds in ((".png", ".png"), ("q75.jpg", ".webp")):
+            a, b = (raster(saved(drawn(one), kind)) for one, kind in zip((first, second), kinds, strict=True))
+            assert not compare(a, b).is_same
+
+
+SURE = [name for name in RETOUCHES if name not in ("gamma 0.8", "gamma 1.25", "much brighter")]
+
+
+def test_a_retouched_file_shows_the_same_picture() -> None:
+    original = raster(saved(drawn(), ".png"))
+    missed = []
+    for name in SURE:
+        found = compare(original, raster(saved(RETOUCHES[name](drawn()), ".png")))
+        if not found.is_same:
+            missed.append((name, found))
+    assert not missed
+
+
+def test_two_places_of_a_pan_are_two_pictures() -> None:
+    wide = drawn().resize((1100, 540))
+    first, second = (wide.crop((left, 0, left + 960, 540)) for left in (0, 60))
+    assert not compare(raster(saved(first, ".png")), raster(saved(second, ".png"))).is_same
+
+
+def test_what_was_found_turns_with_its_pictures() -> None:
+    found = Comparison(True, 0.5, overlay_in="a", fuller="b")
+    assert (found.turned().overlay_in, found.turned().fuller) == ("b", "a")
+
+
+# Signatures
+
+
+def test_a_signature_survives_packing_and_files_of_one_picture_hash_alike() -> None:
+    one, other = sign(saved(drawn(), ".png")), sign(saved(drawn(), "q75.jpg"))
+    assert Signature.unpack(one.pack()) == one
+    assert (one.hashes[0] ^ other.hashes[0]).bit_count() <= 3
+    assert len(one.pack()) < 16_000
+
+
+def test_a_mirror_image_has_the_hash_that_was_foretold() -> None:
+    mirrored = drawn().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    one, other = sign(saved(drawn(), ".png")), sign(saved(mirrored, ".png"))
+    assert (one.mirrored[0] ^ other.hashes[0]).bit_count() <= 1
+
+
+def test_a_picture_scaled_up_resolves_less_than_it_has() -> None:
+    small = drawn().resize((240, 135), Image.Resampling.LANCZOS)
+    large = small.resize(SIZE, Image.Resampling.LANCZOS)
+    assert measure(saved(large, ".png")).resolved_px < measure(saved(drawn(), ".png")).resolved_px
+    files = [measure(saved(drawn(), kind)) for kind in ("q60.jpg", "q95.jpg", ".png")]
+    ranks = [one.rank(files[2].resolved_px, max(other.sharpness for other in files)) for one in files]
+    assert ranks == sorted(ranks)
+
+
+# Groups and companions
+
+
+def test_a_chain_of_near_pictures_becomes_stars() -> None:
+    groups = star_groups(range(5), lambda _, firsts: firsts, lambda a, b: "near" if abs(a - b) <= 1 else None)
+    assert {first: [one.picture for one in group] for first, group in groups.items()} == {
+        0: [1],
+        2: [3],
+        4: [],
+    }
+
+
+@given(st.lists(st.integers(0, 30), unique=True, max_size=15))
+def test_every_picture_is_in_one_group_and_same_as_its_first(order: list[int]) -> None:
+    groups = star_groups(order, lambda _, firsts: firsts, lambda a, b: True if abs(a - b) <= 3 else None)
+    assert sorted([*groups, *(one.picture for group in groups.values() for one in group)]) == sorted(order)
+    assert all(abs(first - one.picture) <= 3 for first, group in groups.items() for one in group)
+    assert all(abs(a - b) > 3 for a, b in itertools.combinations(groups, 2))
+
+
+def test_files_belong_to_the_picture_of_their_name_only(tmp_path: Path) -> None:
+    names = ["a.png", "a.txt", "a.png.txt", ".a_meta.json", "a_0512x0768_sd.npz", "a-masklabel.png"]
+    others = ["a.b.txt", "ab.txt", "a_b.png", "a_b.txt", "notes.json"]
+    folder_of(tmp_path, dict.fromkeys([*names, *others], b"x"))
+    found = {path.name for path in Companions().of(tmp_path / "a.png")}
+    assert found == set(names) - {"a.png"}
+
+
+@given(st.integers(1, 12), st.integers(0, 100))
+def test_vectors_alike_are_those_of_all_products(number: int, seed: int) -> None:
+    vectors = np.random.default_rng(seed).normal(size=(number, 4)).astype(np.float32)
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    products = unit.astype(np.float32) @ unit.astype(np.float32).T
+    expected = {(a, b) for a, b in itertools.combinations(range(number), 2) if products[a, b] >= 0.5}
+    assert {(a, b) for a, b, _ in alike(unit, 0.5)} == expected
+
+
+# The command
+
+
+def test_copies_go_and_mouths_stay_and_nothing_is_left_for_a_second_run(
+    celforge: Celforge, tmp_path: Path
+) -> None:
+    files = {
+        **MOUTHS,
+        "ep2/again.png": MOUTHS["mouth0.png"],
+        "ep2/again.txt": b"a caption",
+        "small.jpg": saved(drawn(1).resize((640, 360)), "q75.jpg"),
+        "cut.jpg": saved(drawn(2).crop((30, 20, 930, 525)), "q95.jpg"),
+    }
+    folder = folder_of(tmp_path / "set", files)
+    before = tree(folder)
+    answer = celforge("dedupe", folder, "--json")
+    assert answer.exit_code == 0, answer.stderr
+    # the copy with the caption stays, the bare one goes
+    assert set(tree(folder)) == {"ep2/again.png", "ep2/again.txt", "mouth1.png", "mouth2.png"}
+    assert answer.json["dropped_files"]["identical bytes"] == 1
+    assert answer.json["groups"] == 2
+    assert Path(answer.json["made"][0]).read_text(encoding="utf-8").count("<figure") == 4
+    again = celforge("dedupe", folder, "--json")
+    assert again.json["dropped_files"] == {}
+    # what comes back goes again, for the one that stayed
+    (folder / "new").mkdir()
+    (folder / "new" / "renamed.jpg").write_bytes(files["cut.jpg"])
+    third = celforge("dedupe", folder, "--json")
+    assert third.json["dropped_files"] == {"copy of one dropped before": 1}
+    assert celforge("undo", folder).exit_code == 0
+    assert (folder / "new" / "renamed.jpg").read_bytes() == files["cut.jpg"]
+    (folder / "new" / "renamed.jpg").unlink()
+    (folder / "new").rmdir()
+    assert celforge("undo", folder).exit_code == 0
+    assert tree(folder) == before
+
+
+def test_a_dry_run_touches_nothing_and_writes_a_sheet_where_asked(celforge: Celforge, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "set", {**MOUTHS, "b.jpg": saved(drawn(0), "q75.jpg")})
+    sheet = tmp_path / "groups.html"
+    before = tree(folder)
+    answer = celforge("dedupe", folder, "--dry-run", "--sheet", sheet, "--json")
+    assert [row["source"] for row in answer.json["planned"] if row["action"] == "drop"]
+    assert tree(folder) == before
+    assert not (folder / "report").exists()
+    assert 'class="kept"' in sheet.read_text(encoding="utf-8")
+    assert celforge("dedupe", folder, "--dry-run", "--sheet", tmp_path / "x.txt").exit_code == 2
+
+
+def test_what_is_protected_stays_even_when_it_is_worse(celforge: Celforge, tmp_path: Path) -> None:
+    files = {
+        "new/big.png": MOUTHS["mouth0.png"],
+        "mine/small.jpg": saved(drawn(0).resize((480, 270)), "q60.jpg"),
+    }
+    folder = folder_of(tmp_path / "set", {**files, "mine/small.txt": b"words"})
+    answer = celforge("dedupe", folder / "new", "--protect", folder / "mine", "--json")
+    # a project of its own is made by `new`: what to protect must lie in it
+    assert answer.exit_code == 2
+    (folder / "celforge.toml").write_text("", encoding="utf-8")
+    os.rename(folder / "new" / ".celforge", tmp_path / "old state")
+    answer = celforge("dedupe", folder / "new", "--protect", folder / "mine", "--json")
+    assert answer.exit_code == 0, answer.stderr
+    assert set(tree(folder)) == {"celforge.toml", "mine/small.jpg", "mine/small.txt"}
+
+
+def test_a_caption_by_hand_keeps_its_picture_and_a_lost_one_is_named(
+    celforge: Celforge, tmp_path: Path
+) -> None:
+    files = {"a.png": MOUTHS["mouth0.png"], "b.jpg": saved(drawn(0), "q75.jpg"), "b.txt": b"by hand"}
+    folder = folder_of(tmp_path / "set", files)
+    assert celforge("dedupe", folder).exit_code == 0
+    assert set(tree(folder)) == {"b.jpg", "b.txt"}
+    other = folder_of(tmp_path / "other", {**files, "a.txt": b"another by hand"})
+    answer = celforge("dedupe", other, "--json")
+    assert set(tree(other)) == {"a.png", "a.txt"}
+    assert answer.json["captions_dropped"] == 1
+    assert "b.jpg" in answer.stderr
+
+
+def test_a_caption_shared_by_two_pictures_stays_with_the_one_kept(celforge: Celforge, tmp_path: Path) -> None:
+    files = {"a.png": MOUTHS["mouth0.png"], "a.jpg": saved(drawn(0), "q75.jpg"), "a.txt": b"both"}
+    folder = folder_of(tmp_path / "set", files)
+    assert celforge("dedupe", folder).exit_code == 0
+    assert set(tree(folder)) == {"a.png", "a.txt"}
+
+
+def test_hard_links_are_no_copies(celforge: Celforge, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "set", {"frames/a.png": MOUTHS["mouth0.png"]})
+    (folder / "dataset").mkdir()
+    os.link(folder / "frames" / "a.png", folder / "dataset" / "a.png")
+    assert celforge("dedupe", folder, "--json").json["dropped_files"] == {}
+
+
+def test_flips_only_on_request_and_lower_tiers_stop_earlier(celforge: Celforge, tmp_path: Path) -> None:
+    mirrored = saved(drawn(0).transpose(Image.Transpose.FLIP_LEFT_RIGHT), ".png")
+    files = {"a.png": MOUTHS["mouth0.png"], "m.png": mirrored, "same.webp": b"", "near.jpg": b""}
+    files["near.jpg"] = saved(drawn(0), "q60.jpg")
+    lossless = tmp_path / "x.webp"
+    drawn(0).save(lossless, lossless=True)
+    files["same.webp"] = lossless.read_bytes()
+    folder = folder_of(tmp_path / "set", files)
+
+    def dropped(*options: str) -> dict[str, int]:
+        found: dict[str, int] = celforge("dedupe", folder, "--dry-run", "--json", *options).json[
+            "dropped_files"
+        ]
+        return found
+
+    assert dropped("--tier", "bytes") == {}
+    assert dropped("--tier", "pixels") == {"identical pixels": 1}
+    assert sum(dropped().values()) == 2
+    assert sum(dropped("--flips").values()) == 3
+
+
+def test_a_broken_picture_is_named_and_the_others_go_on(celforge: Celforge, tmp_path: Path) -> None:
+    files = {**MOUTHS, "b.jpg": saved(drawn(0), "q75.jpg"), "broken.png": MOUTHS["mouth0.png"][:2000]}
+    folder = folder_of(tmp_path / "set", files)
+    answer = celforge("dedupe", folder, "--json")
+    assert answer.exit_code == 3
+    assert [failure["path"] for failure in answer.json["failures"]] == ["broken.png"]
+    assert set(tree(folder)) == {*MOUTHS, "broken.png"}
+
+
+def test_killed_anywhere_the_next_run_ends_the_same_and_undo_restores(
+    celforge: Celforge, tmp_path: Path
+) -> None:
+    files = {"a.png": MOUTHS["mouth0.png"], "b/a.png": MOUTHS["mouth0.png"], "b/a.txt": b"x"}
+    files |= {"c.jpg": saved(drawn(0), "q75.jpg"), "c.json": b"{}", "d.png": MOUTHS["mouth1.png"]}
+    whole = folder_of(tmp_path / "whole", files)
+    before = tree(whole)
+    assert celforge("dedupe", whole).exit_code == 0
+    expected = tree(whole)
+    assert expected != before
+    modules = {"dedupe.py", "duplicate_removal.py", "journal.py", "steps.py", "job.py"}
+    counting = folder_of(tmp_path / "counting", files)
+    _, lines = run_until_line(lambda: celforge("dedupe", counting), modules, None)
+    for number, line in enumerate(points(lines, 6, seed=5)):
+        folder = folder_of(tmp_path / f"killed {number}", files)
+        code, _ = run_until_line(lambda folder=folder: celforge("dedupe", folder), modules, line)
+        assert code == KILLED
+        assert celforge("dedupe", folder).exit_code == 0
+        assert tree(folder) == expected
+        assert celforge("undo", folder).exit_code == 0
+        assert tree(folder) == before
+
+
+# Real pictures
+
+
+def test_every_expression_of_the_real_ones_stays(
+    celforge: Celforge, tmp_path: Path, shared_testdata: Path
+) -> None:
+    files = {path.name: path.read_bytes() for path in (shared_testdata / "cg").glob("*.jpg")}
+    for path in (shared_testdata / "renpy_sprites" / "sylvie").glob("*.png"):
+        files[path.name] = saved(on_white(path), ".png")
+        files[f"copy of {path.stem}.jpg"] = saved(on_white(path), "q75.jpg")
+    assert len(files) == 3 + 2 * 8
+    folder = folder_of(tmp_path / "set", files)
+    assert celforge("dedupe", folder).exit_code == 0
+    assert set(tree(folder)) == {name for name in files if not name.startswith("copy")}
+
+
+def test_recall_on_real_pictures_is_99_of_100(shared_testdata: Path) -> None:
+    found, missed = 0, []
+    for path in (shared_testdata / "backgrounds" / "uni.jpg", shared_testdata / "backgrounds" / "meadow.jpg"):
+        image = Image.open(path).convert("RGB")
+        original = saved(image, ".png")
+        signature, whole = sign(original), raster(original)
+        thumb = Raster.of(np.asarray(Image.open(io.BytesIO(signature.thumb)).convert("RGB")))
+        for name, data in retouched(image, (".png", "q95.jpg", "q75.jpg", ".webp")):
+            if name.startswith(("gamma", "much brighter")):
+                continue
+            other = sign(data)
+            small = Raster.of(np.asarray(Image.open(io.BytesIO(other.thumb)).convert("RGB")))
+            bits = min(
+                min((one ^ other.hashes[0]).bit_count() for one in signature.hashes),
+                min((one ^ signature.hashes[0]).bit_count() for one in other.hashes),
+            )
+            is_found = bits <= 8 and compare(thumb, small, limit=CLEARLY_DIFFERENT).is_same
+            if is_found and compare(whole, raster(data)).is_same:
+                found += 1
+            else:
+                missed.append((path.stem, name, bits))
+    assert found >= 0.99 * (found + len(missed)), missed
+
+
+def test_the_sheet_is_whole_html(celforge: Celforge, tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path / "set & <b>", {"x.png": MOUTHS["mouth0.png"], "y.jpg": saved(drawn(0), "q75.jpg")}
+    )
+    answer = celforge("dedupe", folder, "--json")
+    text = Path(answer.json["made"][0]).read_text(encoding="utf-8")
+    assert "set &amp; &lt;b&gt;" in text
+    assert 'src="data:image/jpeg;base64,' in text
+    assert json.loads(answer.stdout)["groups"] == 1
