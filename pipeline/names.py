@@ -88,6 +88,15 @@ def is_ignored_name(name: str) -> bool:
     return name.startswith(".") or lowered in IGNORED_FOLDERS or lowered in IGNORED_FILES
 
 
+def is_utf8(name: str) -> bool:
+    """Say whether a name is text; Linux allows any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def cut_name(text: str, max_bytes: int) -> str:
     """Shorten to a number of UTF-8 bytes without parting a letter from its accents."""
     if len(text.encode("utf-8", "surrogatepass")) <= max_bytes:

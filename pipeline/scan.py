@@ -18,7 +18,7 @@ from pathlib import Path
 from pipeline.catalog import Catalog, MediaFile, below, join, split
 from pipeline.made_folders import MARK, MadeFolders
 from pipeline.media_names import Kind, kind_of
-from pipeline.names import is_ignored_name, natural_key
+from pipeline.names import is_ignored_name, is_utf8, natural_key
 from pipeline.project import Project
 
 HASH_BLOCK_BYTES = 1 << 20
@@ -156,9 +156,7 @@ def _sort_entry(
 
 
 def _is_text(one: "os.DirEntry[str]", problems: list[Problem]) -> bool:
-    try:
-        one.name.encode()
-    except UnicodeEncodeError:
+    if not is_utf8(one.name):
         problems.append(Problem(Path(one.path), "its name is not valid UTF-8; rename it"))
         return False
     return True

@@ -21,6 +21,7 @@ from pipeline.layouts.everydream import (
     sidecar_owner,
     stem_of,
 )
+from pipeline.names import is_utf8
 
 SHOWN_NAMES = 3
 
@@ -110,12 +111,13 @@ def survey(
 
     Raises:
         InputError: no pictures.
-        PlanError: small files that say what cannot be; all of them are named.
+        PlanError: small files that say what cannot be, folders whose names no text can hold; all are named.
     """
     tree = read_tree(root)
     if not any(folder.images for folder in tree.folders.values()):
         raise InputError(f"{root} holds no pictures, at any depth", hint="give the folder of your data set")
     settings, problems = tree.settings()
+    problems += _unwritable(tree)
     groups: list[Group] = []
     owners: list[tuple[str, ...]] = []
     for parts in settings:
@@ -123,7 +125,7 @@ def survey(
         groups += of_folder
         owners += [parts] * len(of_folder)
     if problems:
-        raise PlanError(told("the small files of this tree cannot be read as they stand", problems))
+        raise PlanError(told("this tree cannot be flattened as it stands", problems))
     assigned, scale = assign(groups, fractions, seed=seed, max_scale=max_scale)
     multiplicity = dict.fromkeys(settings, Fraction())
     repeats: dict[tuple[str, ...], dict[str, int]] = {parts: {} for parts in settings}
@@ -197,6 +199,15 @@ def _groups(folder: Folder, multiply: Fraction, problems: list[str], shares_side
             units[key] = (*units.get(key, ()), name)
         groups.append(Group(folder.relative, value, list(units.values())))
     return groups
+
+
+def _unwritable(tree: Tree) -> list[str]:
+    """Folders whose names are not UTF-8, which Linux allows: neither a TOML nor kohya could name them."""
+    return [
+        f"{folder.path}: its name is not valid UTF-8; rename it"
+        for folder in tree.folders.values()
+        if folder.parts and not is_utf8(folder.parts[-1])
+    ]
 
 
 def _namesakes(folder: Folder) -> dict[str, str]:

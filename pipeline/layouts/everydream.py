@@ -117,15 +117,17 @@ def read_tree(root: Path | str) -> Tree:
 def _list(parts: tuple[str, ...], path: str) -> Folder:
     folder = Folder(parts, path)
     try:
-        for entry in os.scandir(path):
-            if entry.is_file(follow_symlinks=False):
-                folder.files.append(entry.name)
-            elif entry.is_symlink():
-                _add_link(folder, entry)
-            elif entry.is_dir(follow_symlinks=False):
-                (folder.ignored_folders if is_ignored_name(entry.name) else folder.folders).append(entry.name)
-            else:
-                folder.others.append(entry.name)
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=False):
+                    folder.files.append(entry.name)
+                elif entry.is_symlink():
+                    _add_link(folder, entry.name)
+                elif entry.is_dir(follow_symlinks=False):
+                    names = folder.ignored_folders if is_ignored_name(entry.name) else folder.folders
+                    names.append(entry.name)
+                else:
+                    folder.others.append(entry.name)
     except PermissionError as error:
         raise InputError(
             f"{path} may not be read", hint="change its permissions, or run as its owner"
@@ -139,12 +141,12 @@ def _list(parts: tuple[str, ...], path: str) -> Folder:
     return folder
 
 
-def _add_link(folder: Folder, entry: "os.DirEntry[str]") -> None:
-    if entry.is_dir():
-        folder.linked_folders.append(entry.name)
+def _add_link(folder: Folder, name: str) -> None:
+    if os.path.isdir(os.path.join(folder.path, name)):  # a loop of links is none
+        folder.linked_folders.append(name)
         return
-    folder.files.append(entry.name)
-    folder.links.add(entry.name)
+    folder.files.append(name)
+    folder.links.add(name)
 
 
 def is_picture(name: str) -> bool:
