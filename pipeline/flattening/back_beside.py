@@ -13,6 +13,7 @@ from pipeline.actions import Drop, FileAction, Move
 from pipeline.flattening.back import Back
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest, stamp
 from pipeline.flattening.survey import some
+from pipeline.made_folders import MARK
 from pipeline.project import STATE_FOLDER
 
 _CACHES = (".npz", ".safetensors")
@@ -35,7 +36,7 @@ def plan_back_beside(root: Path, output: Path, manifest: Manifest) -> Back:
     """The actions that bring changes of an output to its tree, and take the output away."""
     back, found = Back(), _Found()
     taken: set[Path] = set()
-    known = {one.name for one in manifest.folders} | {NAME, TOML_NAME, STATE_FOLDER}
+    known = {one.name for one in manifest.folders} | {NAME, TOML_NAME, MARK, STATE_FOLDER}
     found.strangers = [str(output / name) for name in sorted(os.listdir(output)) if name not in known]
     for flat in manifest.folders:
         if (output / flat.name).is_dir():

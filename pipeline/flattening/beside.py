@@ -29,6 +29,7 @@ from pipeline.flattening.manifest import (
 from pipeline.flattening.survey import Part, Survey, sidecars, sidecars_of, some, unread
 from pipeline.layouts import kohya
 from pipeline.layouts.flat_names import FlatNames
+from pipeline.made_folders import MARK, mark_made
 from pipeline.project import STATE_FOLDER
 
 _HOW: dict[To, PlaceHow] = {
@@ -73,7 +74,7 @@ def plan_beside(survey: Survey, output: Path, to: To, *, separator: str) -> Besi
     _check_place(root, output)
     before = read_manifest(output) if output.is_dir() else None
     _check_output(root, output, before)
-    names = FlatNames(separator, [NAME, TOML_NAME, STATE_FOLDER])
+    names = FlatNames(separator, [NAME, TOML_NAME, MARK, STATE_FOLDER])
     dangling: list[str] = []
     folders, subsets = [], []
     for own in survey.parts.values():
@@ -95,6 +96,7 @@ def plan_beside(survey: Survey, output: Path, to: To, *, separator: str) -> Besi
         update.drop_old({one.name for one in folders})
     update.write(TOML_NAME, toml, before.toml_sha256 if before else None)
     update.write(NAME, manifest.text(), sha256((output / NAME).read_bytes()).hexdigest() if before else None)
+    update.actions += mark_made(output, "flatten")
     if dangling:
         update.notes.append(f"links that lead nowhere are left out: {some(dangling)}")
     return Beside(update.actions, [*update.notes, *update.kept_notes()])
