@@ -38,6 +38,14 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "arrange": stage(
+        "stages.arrange",
+        "Put pictures into a tree by character, as trainers balance them: n_characters/character.",
+    ),
+    "balance": stage(
+        "stages.balance",
+        "Write a multiply.txt into each folder, so that each character is seen as often as it should.",
+    ),
     "flatten": stage(
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
