@@ -1,0 +1,1 @@
+"""Trees that trainers read: EveryDream folders with their small files, kohya folders and dataset TOML."""
