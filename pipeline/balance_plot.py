@@ -109,7 +109,7 @@ def _chart(heading: str, bars: Sequence[Bar], top: float) -> tuple[list[str], fl
             parts.append(
                 f'<rect class="{kind}" x="{left}" y="{y:g}" width="{width:.1f}" height="{BAR_PX}" rx="2"/>'
             )
-        numbers = f"{bar.exposures:,.0f} of {bar.num_images:,}"
+        numbers = f"{bar.num_images:,} \N{RIGHTWARDS ARROW} {bar.exposures:,.0f}"
         parts.append(_text(WIDTH_PX - MARGIN_PX - 62, middle + 4, numbers, "number"))
         parts.append(_text(WIDTH_PX - MARGIN_PX, middle + 4, bar.note, "soft number"))
         top += ROW_PX

@@ -19,7 +19,8 @@ from pipeline.names import natural_key
 EXACT_DIGITS = 4
 COMPATIBLE_DIGITS = 2
 LEAST = 10.0**-EXACT_DIGITS  # EveryDream2 takes 0 for 1
-HALVINGS = 100  # of the search for the shortest epoch
+HALVINGS = 100  # of the search for the shortest epoch, at most
+CLOSE = 1e-13  # relative; no multiply of four digits can tell the difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +175,12 @@ def _shortest_epoch(
 ) -> dict[str, float]:
     """The least draws an epoch for which no free folder's multiply lies below the floor, else without one."""
     free = [leaf for leaf in leaves if leaf.fixed is None]
-    upward = Bounds(0.0, bounds.high)
+    upward = _Shares(root, Bounds(0.0, bounds.high))
     if not free:
-        return fill(root, 0.0, upward)
+        return upward.fill(0.0)
 
     def least(total: float) -> float:
-        totals = fill(root, total, upward)
+        totals = upward.fill(total)
         return min(totals[leaf.path] / leaf.num_images for leaf in free)
 
     enough = bounds.low / min(part[leaf.path] / leaf.num_images for leaf in free)
@@ -187,14 +188,14 @@ def _shortest_epoch(
     while has_fixed and least(enough) < bounds.low and enough < 1e15:
         enough *= 2
     if not has_fixed and all(enough * part[leaf.path] / leaf.num_images <= bounds.high for leaf in leaves):
-        return fill(root, enough, upward)  # no cap is met
+        return upward.fill(enough)  # no cap is met
     low, high = 0.0, enough
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        if middle in (low, high):
+        if high - low <= high * CLOSE:
             break
         low, high = (low, middle) if least(middle) >= bounds.low else (middle, high)
-    return fill(root, high, upward)
+    return upward.fill(high)
 
 
 def fill(root: Node, total: float, bounds: Bounds) -> dict[str, float]:
@@ -204,30 +205,42 @@ def fill(root: Node, total: float, bounds: Bounds) -> dict[str, float]:
     Returns: draws of each folder's own pictures, by path; they add up to `total`, or to the nearest sum that
         the bounds allow.
     """
-    limits: dict[int, tuple[float, float]] = {}
-    _limit(root, bounds, limits)
-    found: dict[str, float] = {}
-    waiting = [(root, min(max(total, limits[id(root)][0]), limits[id(root)][1]))]
-    while waiting:
-        node, draws = waiting.pop()
+    return _Shares(root, bounds).fill(total)
+
+
+class _Shares:
+    """A tree with what each folder must and can take, which is asked many times."""
+
+    def __init__(self, root: Node, bounds: Bounds) -> None:
+        self._root = root
+        self._bounds = bounds
+        self._parts: dict[int, _Parts] = {}
+        self._limits = self._limit(root)
+
+    def fill(self, total: float) -> dict[str, float]:
+        """As `fill`."""
+        found: dict[str, float] = {}
+        waiting = [(self._root, min(max(total, self._limits[0]), self._limits[1]))]
+        while waiting:
+            node, draws = waiting.pop()
+            if node.leaf is not None:
+                found[node.path] = draws
+            elif len(node.children) == 1:
+                waiting.append((node.children[0], draws))
+            else:
+                waiting += zip(node.children, self._parts[id(node)].share_out(draws), strict=True)
+        return found
+
+    def _limit(self, node: Node) -> tuple[float, float]:
+        """Least and most draws of a node and of all below it."""
         if node.leaf is not None:
-            found[node.path] = draws
-            continue
-        low, high = zip(*(limits[id(child)] for child in node.children), strict=True)
-        parts = share_out(draws, [child.weight for child in node.children], low, high)
-        waiting += zip(node.children, parts, strict=True)
-    return found
-
-
-def _limit(node: Node, bounds: Bounds, limits: dict[int, tuple[float, float]]) -> tuple[float, float]:
-    """Least and most draws of a node and of all below it."""
-    if node.leaf is not None:
-        low, high = (bounds.low, bounds.high) if node.leaf.fixed is None else (node.leaf.fixed,) * 2
-        limits[id(node)] = low * node.leaf.num_images, high * node.leaf.num_images
-    else:
-        below = [_limit(child, bounds, limits) for child in node.children]
-        limits[id(node)] = math.fsum(low for low, _ in below), math.fsum(high for _, high in below)
-    return limits[id(node)]
+            fixed = node.leaf.fixed
+            low, high = (self._bounds.low, self._bounds.high) if fixed is None else (fixed, fixed)
+            return low * node.leaf.num_images, high * node.leaf.num_images
+        lows, highs = zip(*map(self._limit, node.children), strict=True)
+        if len(node.children) > 1:
+            self._parts[id(node)] = _Parts([child.weight for child in node.children], lows, highs)
+        return math.fsum(lows), math.fsum(highs)
 
 
 def share_out(
@@ -237,22 +250,36 @@ def share_out(
 
     Those that meet no bound are in proportion to their weights. `total` must lie between the sums of bounds.
     """
-    weight, low, high = (np.array(values, dtype=np.float64) for values in (weights, lows, highs))
-    turns = np.unique(np.concatenate([low / weight, high / weight]))  # where a part meets a bound
-    begin, end = 0, len(turns) - 1
-    while end - begin > 1:
-        middle = (begin + end) // 2
-        begin, end = (middle, end) if _sum_at(turns[middle], weight, low, high) <= total else (begin, middle)
-    below, above = turns[begin], turns[end]
-    sum_below, sum_above = _sum_at(below, weight, low, high), _sum_at(above, weight, low, high)
-    level = below
-    if sum_above > sum_below:
-        level = below + (above - below) * min(1.0, max(0.0, (total - sum_below) / (sum_above - sum_below)))
-    return [float(part) for part in np.clip(level * weight, low, high)]
+    return _Parts(weights, lows, highs).share_out(total)
 
 
-def _sum_at(level: float, weight: "np.ndarray", low: "np.ndarray", high: "np.ndarray") -> float:
-    return float(np.sum(np.clip(level * weight, low, high)))
+class _Parts:
+    """Weights with bounds; the sum of all parts grows in straight pieces with t, from turn to turn."""
+
+    def __init__(self, weights: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> None:
+        self._weights, self._lows, self._highs = (
+            np.array(values, dtype=np.float64) for values in (weights, lows, highs)
+        )
+        bounds = (self._lows / self._weights, self._highs / self._weights)
+        self._turns = np.unique(np.concatenate(bounds))  # every t at which a part meets a bound
+
+    def share_out(self, total: float) -> list[float]:
+        """As `share_out`."""
+        begin, end = 0, len(self._turns) - 1
+        while end - begin > 1:
+            middle = (begin + end) // 2
+            begin, end = (middle, end) if self._sum(self._turns[middle]) <= total else (begin, middle)
+        level, above = self._turns[begin], self._turns[end]
+        sum_below, sum_above = self._sum(level), self._sum(above)
+        if sum_above > sum_below:
+            level += (above - level) * min(1.0, max(0.0, (total - sum_below) / (sum_above - sum_below)))
+        return [float(part) for part in self._at(level)]
+
+    def _at(self, level: float) -> "np.ndarray":
+        return np.minimum(np.maximum(level * self._weights, self._lows), self._highs)
+
+    def _sum(self, level: float) -> float:
+        return float(np.sum(self._at(level)))
 
 
 def multiply_text(multiply: float, *, compatible: bool) -> str:

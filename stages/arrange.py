@@ -120,7 +120,7 @@ def _tell(report: Report, arranger: Arranger, wanted: Wanted) -> None:
     if arranger.by_hand:
         values["by_hand"] = dict(arranger.by_hand.most_common())
     if wanted.rare:
-        values["in_character_others"] = [f"{name} ({count:,})" for name, count in wanted.rare.most_common()]
+        values["too_few_for_a_folder"] = [f"{name} ({count:,})" for name, count in wanted.rare.most_common()]
     values |= {name: list(texts) for name, texts in wanted.notes.items()}
     report.values |= values
     report.tables["folders"] = _folder_rows(arranger)

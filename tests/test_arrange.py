@@ -143,7 +143,7 @@ def test_names_corrected_and_episodes_added(tmp_path: Path, celforge: Celforge) 
 def test_a_combination_gets_its_folder_once_it_has_enough(tmp_path: Path, celforge: Celforge) -> None:
     project(tmp_path, {f"ep1/{n}.png": ["a", "b"] for n in range(2)})
     answer = celforge("arrange", tmp_path, "--min-images-per-combination", 3, "--json").json
-    assert answer["in_character_others"] == ["a+b (2)"]
+    assert answer["too_few_for_a_folder"] == ["a+b (2)"]
     assert {row["folder"] for row in answer["folders"]} == {"2_characters/character_others"}
     project(tmp_path, {"ep2/9.png": ["a", "b"]})
     celforge("arrange", tmp_path / "ep2", "--min-images-per-combination", 3)  # ep1 still counts, and moves
