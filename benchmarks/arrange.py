@@ -3,8 +3,8 @@
     python benchmarks/arrange.py [--images 100000] [--folder-images 1000] [--runs 3]
 
 Each picture has a caption, so there are twice as many files. Each figure is a whole process, the median of
---runs; the catalogue knows the pictures already (celforge ingest). "links" is the limit, in the same minute: a
-bare Python process that makes the folders and calls os.link for every file, by a list of paths.
+--runs; the catalogue knows the pictures already (celforge ingest). "links" is the limit, in the same minute:
+a bare Python process that makes the folders and calls os.link for every file, by a list of paths.
 """
 
 import argparse

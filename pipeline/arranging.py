@@ -9,14 +9,13 @@ arrange did not put there are never touched.
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.actions import Action, Drop, Move, Place, RemoveFolder, SetFact, Write
+from pipeline.actions import Action, Drop, Move, Place, PlaceFolder, RemoveFolder, SetFact, Write
 from pipeline.catalog import join, split
 from pipeline.files import How
 from pipeline.tree_names import pattern_of, sidecar_name, sidecars_by_picture
@@ -95,16 +94,54 @@ class Arranger:
     folders: Counter[str] = field(default_factory=Counter)  # folder of the project -> pictures arranged there
     _drops: list[Action] = field(default_factory=list)
     _moves: list[Action] = field(default_factory=list)
-    _placed: list[Action] = field(default_factory=list)
+    _placed: list[tuple[str, str]] = field(default_factory=list)  # (source, path in the tree)
     _writes: list[Action] = field(default_factory=list)
     _notes: list[Action] = field(default_factory=list)
     _beside_sources: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    _owners: dict[str, Counter[str]] = field(default_factory=dict)  # folder -> pictures of each file beside
 
-    def actions(self) -> list[Action]:
-        """All that is to be done, in the order in which it can be."""
+    def actions(self, *, in_bulk: bool) -> list[Action]:
+        """All that is to be done, in the order in which it can be.
+
+        Args:
+            in_bulk: folders that are new are made in one step each, which says less of each file.
+        """
         emptied = [RemoveFolder(self.root / path, "nothing is left in it") for path in self.state.emptied()]
-        return [*self._drops, *self._moves, *self._placed, *self._writes, *emptied, *self._notes]
+        placed = self._in_bulk() if in_bulk else self._one_by_one(self._placed)
+        return [*self._drops, *self._moves, *placed, *self._writes, *emptied, *self._notes]
+
+    def _in_bulk(self) -> list[Action]:
+        new: dict[str, list[tuple[str, str]]] = {}
+        single = []
+        for source, path in self._placed:
+            folder, name = split(path)
+            if self.how == "move" or os.path.lexists(self.root / folder) or self.state.is_moved_into(folder):
+                single.append((source, path))
+            else:
+                new.setdefault(folder, []).append((source, name))
+        top = os.path.commonpath([split(source)[0] for source, _ in self._placed] or [""])
+        start = len(top) + 1 if top else 0
+        whole = [
+            PlaceFolder(
+                self.root / top,
+                self.root / folder,
+                tuple(name for _, name in new[folder]),
+                self.how if self.how != "move" else "copy",
+                origins=tuple(source[start:] for source, _ in new[folder]),
+            )
+            for folder in sorted(new)  # a folder comes before those in it
+        ]
+        return [*whole, *self._one_by_one(single)]
+
+    def _one_by_one(self, pairs: Sequence[tuple[str, str]]) -> list[Action]:
+        if self.how != "move":
+            return [Place(self.root / source, self.root / path, self.how) for source, path in pairs]
+        uses = Counter(source for source, _ in pairs)
+        actions: list[Action] = []
+        for source, path in pairs:
+            uses[source] -= 1  # the last picture that shares a caption gets the file itself
+            ends = self.root / source, self.root / path
+            actions.append(Place(*ends, "copy") if uses[source] else Move(*ends))
+        return actions
 
     def take(self, one: Picture, record: Record | None) -> None:
         """Plan for one picture."""
@@ -172,7 +209,7 @@ class Arranger:
         assert one.source is not None
         folder = self.state.inside(one.folder)
         path = join(folder, self.state.free_name(folder, one.name, one.content))
-        self._bring(one.source, path, is_shared=False)
+        self._placed.append((one.source, path))
         self.counts["placed"] += 1
         return self._with_sidecars(one, Record(path, one.source, self.how))
 
@@ -211,7 +248,7 @@ class Arranger:
             return record
         folder, name = split(record.path)
         marks = dict(record.sidecars)
-        for pattern, source, is_shared in self._sources_beside(one.source):
+        for pattern, source in self._sources_beside(one.source):
             path = join(folder, sidecar_name(pattern, name))
             now = self.state.origin(path)
             known = marks.get(pattern)
@@ -220,7 +257,7 @@ class Arranger:
                     self.by_hand["captions taken out by hand: they stay out"] += 1
                     continue
                 marks[pattern] = mark_of(self.root / source)
-                self._bring(source, path, is_shared=is_shared)
+                self._placed.append((source, path))
                 self.counts["captions placed"] += 1
             elif not is_alike(self.root / source, self.root / now):
                 wanted, found = mark_of(self.root / source), mark_of(self.root / now)
@@ -237,27 +274,18 @@ class Arranger:
                 marks[pattern] = mark_of(self.root / source)
         return record if marks == record.sidecars else replace(record, sidecars=marks)
 
-    def _sources_beside(self, source: str) -> Iterator[tuple[str, str, bool]]:
-        """(pattern, path, whether another picture has it too) of each file beside a picture outside."""
+    def _sources_beside(self, source: str) -> Iterator[tuple[str, str]]:
+        """(pattern, path) of each file beside a picture outside the tree."""
         folder, name = split(source)
         if folder not in self._beside_sources:
             names: list[str] = []
             with suppress(OSError):
                 names = [entry.name for entry in os.scandir(self.root / folder) if entry.is_file()]
-            beside = self._beside_sources[folder] = sidecars_by_picture(names)
-            self._owners[folder] = Counter(chain.from_iterable(beside.values()))
+            self._beside_sources[folder] = sidecars_by_picture(names)
         for sidecar in self._beside_sources[folder].get(name, []):
-            is_shared = self._owners[folder][sidecar] > 1
-            yield pattern_of(sidecar, name), join(folder, sidecar), is_shared
+            yield pattern_of(sidecar, name), join(folder, sidecar)
 
     # Actions
-
-    def _bring(self, source: str, path: str, *, is_shared: bool) -> None:
-        ends = self.root / source, self.root / path
-        if self.how == "move" and not is_shared:
-            self._placed.append(Move(*ends))
-        else:
-            self._placed.append(Place(*ends, "copy" if self.how == "move" else self.how))
 
     def _move(self, source: str, destination: str, reason: str) -> None:
         self.state.move(source, destination)

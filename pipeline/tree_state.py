@@ -30,6 +30,7 @@ class TreeState:
         self._beside: dict[str, dict[str, list[str]]] = {}
         self._left: dict[str, set[str]] = {}
         self._filled: set[str] = set()
+        self._targets: set[str] | None = None  # folders that something is moved into, and those above
         self._origins: dict[str, str] = {}  # path that something is moved to -> where it lies now
 
     def inside(self, folder: str) -> str:
@@ -84,12 +85,22 @@ class TreeState:
         """Note that a file will lie elsewhere."""
         self.leave(source)
         self._origins[destination] = source
+        self._targets = None
         self._fill(split(destination)[0])
 
     def leave(self, path: str) -> None:
         """Note that a file leaves the tree."""
         folder, name = split(path)
         self._left.setdefault(folder, set()).add(name)
+
+    def is_moved_into(self, folder: str) -> bool:
+        """Whether something of the tree is moved into a folder or below it."""
+        if self._targets is None:
+            folders = {split(path)[0] for path in self._origins}
+            self._targets = {
+                str(one) for path in folders for one in (PurePosixPath(path), *PurePosixPath(path).parents)
+            }
+        return folder in self._targets
 
     def emptied(self) -> list[str]:
         """Folders that hold nothing any more because all that was in them left, the deepest first."""

@@ -75,7 +75,7 @@ def run(job: Job, settings: Settings) -> Report:
     for one in wanted.pictures:
         arranger.take(one, sources.records.get(one.content))
     job.check_stop()
-    report = job.apply(Plan(STAGE, arranger.actions()))
+    report = job.apply(Plan(STAGE, arranger.actions(in_bulk=not job.is_dry_run)))
     _tell(report, arranger, wanted)
     if out.is_dir():
         report.made.append(out)

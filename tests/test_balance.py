@@ -239,7 +239,7 @@ def test_a_kill_anywhere_is_finished_and_taken_back(tmp_path: Path, celforge: Ce
     assert code == 0
     after = look(whole, times=False)
     assert multiplies(whole) == {"a": "2", "b": "1", "c": "4"}
-    for number, line in enumerate(points(total, 8, seed=3)):
+    for number, line in enumerate(points(total - total // 10, 8, seed=3)):
         root = made(str(number))
         assert run_until_line(work(root), modules, line)[0] == KILLED
         assert celforge("balance", root).exit_code == 0
