@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.actions import Action, Drop, Move, Place, PlaceFolder, RemoveFolder, SetFact, Write
+from pipeline.actions import Action, Drop, Move, Place, PlaceFolder, RemoveFolder, SetFact, SetOutcome, Write
 from pipeline.catalog import join, split
 from pipeline.files import How
 from pipeline.tree_names import pattern_of, sidecar_name, sidecars_by_picture
@@ -98,6 +98,11 @@ class Arranger:
     _writes: list[Action] = field(default_factory=list)
     _notes: list[Action] = field(default_factory=list)
     _beside_sources: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    @property
+    def first_source(self) -> str | None:
+        """Path of a file that comes into the tree, or None."""
+        return self._placed[0][0] if self._placed else None
 
     def actions(self, *, in_bulk: bool) -> list[Action]:
         """All that is to be done, in the order in which it can be.
@@ -203,6 +208,7 @@ class Arranger:
             self.state.leave(path)
             self._drops.append(Drop(self.root / path, one.why_out))
         self.counts["dropped"] += 1
+        self._notes.append(SetOutcome(one.content, STAGE, "dropped", one.why_out))
         return None
 
     def _put(self, one: Picture) -> Record:
@@ -211,6 +217,7 @@ class Arranger:
         path = join(folder, self.state.free_name(folder, one.name, one.content))
         self._placed.append((one.source, path))
         self.counts["placed"] += 1
+        self._notes.append(SetOutcome(one.content, STAGE, "kept"))
         return self._with_sidecars(one, Record(path, one.source, self.how))
 
     def _in_its_folder(self, one: Picture, record: Record) -> Record:

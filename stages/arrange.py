@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pipeline.arrange_sources import Sources, Wanted, read_sources, wanted_pictures
 from pipeline.arranging import STAGE, Arranger
 from pipeline.errors import InputError
+from pipeline.files import partial_path, place
 from pipeline.folder_format import FolderFormat, parse_format
 from pipeline.job import Job, Report, no_images
 from pipeline.layouts.everydream import Tree, read_tree
@@ -75,6 +76,8 @@ def run(job: Job, settings: Settings) -> Report:
     for one in wanted.pictures:
         arranger.take(one, sources.records.get(one.content))
     job.check_stop()
+    if settings.how == "reflink" and not job.is_dry_run:
+        _check_reflinks(job, arranger)
     report = job.apply(Plan(STAGE, arranger.actions(in_bulk=not job.is_dry_run)))
     _tell(report, arranger, wanted)
     if out.is_dir():
@@ -100,6 +103,24 @@ def tree_folder(job: Job, wanted: Path | None) -> Path:
     return out
 
 
+def _check_reflinks(job: Job, arranger: Arranger) -> None:
+    """See before anything is begun whether the disk can share bytes.
+
+    Raises:
+        InputError: it cannot.
+    """
+    source = arranger.first_source
+    trial = partial_path(job.project.state_folder / "reflink")
+    if source is None:
+        return
+    try:
+        place(job.root / source, trial, "reflink", sync=False)
+    except InputError as error:
+        raise InputError(f"the disk of {job.root} makes no reflinks", hint="take --how copy") from error
+    finally:
+        trial.unlink(missing_ok=True)
+
+
 def _nothing_to_arrange(job: Job, sources: Sources) -> InputError:
     if not sources.places:
         return no_images(job.folder)
@@ -111,7 +132,8 @@ def _nothing_to_arrange(job: Job, sources: Sources) -> InputError:
 
 
 def _tell(report: Report, arranger: Arranger, wanted: Wanted) -> None:
-    """Add what was done to the report."""
+    """Add what was done, in place of counts of files, in which a picture and its place in the tree are two."""
+    report.counts.clear()
     values: dict[str, Json] = {
         "in_the_tree": sum(arranger.folders.values()),
         "done": dict(arranger.counts) or "nothing: the tree is up to date",

@@ -12,18 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.balance_plot import Bar, chart_svg
-from pipeline.balancing import (
-    Balanced,
-    Bounds,
-    Leaf,
-    balance_compatible,
-    balance_exact,
-    multiply_text,
-    weight_tree,
-)
 from pipeline.catalog import below, join
 from pipeline.errors import InputError, SettingsError
 from pipeline.folder_weights import WeightRules, read_weights
@@ -33,6 +24,9 @@ from pipeline.layouts.everydream import Folder, FolderSettings, Tree, multiply_o
 from pipeline.plan import Action, Drop, Plan, Write
 from pipeline.settings import option
 from pipeline.tree_names import is_mask
+
+if TYPE_CHECKING:
+    from pipeline.balancing import Balanced
 
 HAS_PLAN = True
 STAGE = "balance"
@@ -53,7 +47,7 @@ class Settings:
     )
     mode: Literal["exact", "compatible"] = option(
         "exact",
-        "exact keeps proportions under caps; compatible writes what anime_screenshot_pipeline writes.",
+        "Keep proportions under caps (exact), or write what anime_screenshot_pipeline writes (compatible).",
     )
     min_multiply: float | None = option(
         None, "Least multiply; 1 when left out, 0.01 with --target-images.", min=0.0001, max=10_000
@@ -74,6 +68,8 @@ class Settings:
 
 def run(job: Job, settings: Settings) -> Report:
     """Balance the tree in the job's folder."""
+    from pipeline.balancing import Bounds, Leaf, balance_compatible, balance_exact, weight_tree
+
     low = settings.min_multiply or (1.0 if settings.target_images is None else 0.01)
     if low > settings.max_multiply:
         raise SettingsError(
@@ -184,8 +180,10 @@ def _fix(
 
 
 def _actions(
-    job: Job, found: Found, balanced: Sequence[Balanced], plot: str, settings: Settings
+    job: Job, found: Found, balanced: "Sequence[Balanced]", plot: str, settings: Settings
 ) -> Iterator[Action]:
+    from pipeline.balancing import multiply_text
+
     texts: list[tuple[Path, str, str | None, str]] = []
     for one in balanced:
         if one.leaf.fixed is None:
@@ -222,7 +220,7 @@ def _sha256(text: str) -> str:
 # What is said about it
 
 
-def character_rows(job: Job, found: Found, balanced: Sequence[Balanced]) -> list[dict[str, Any]]:
+def character_rows(job: Job, found: Found, balanced: "Sequence[Balanced]") -> list[dict[str, Any]]:
     """Pictures and exposures of each character, as far as the catalogue knows the pictures of the tree.
 
     A picture of two characters counts for both.
@@ -265,7 +263,7 @@ def _characters(job: Job, found: Found) -> dict[str, tuple[str, ...]]:
     return {path: known[media_id] for path, media_id in ids.items() if media_id in known}
 
 
-def folder_rows(balanced: Sequence[Balanced]) -> list[dict[str, Any]]:
+def folder_rows(balanced: "Sequence[Balanced]") -> list[dict[str, Any]]:
     """What each folder gets, the table that is printed."""
     total = sum(one.exposures for one in balanced)
     return [
@@ -282,7 +280,7 @@ def folder_rows(balanced: Sequence[Balanced]) -> list[dict[str, Any]]:
     ]
 
 
-def plot_of(found: Found, balanced: Sequence[Balanced], characters: Sequence[Mapping[str, Any]]) -> str:
+def plot_of(found: Found, balanced: "Sequence[Balanced]", characters: Sequence[Mapping[str, Any]]) -> str:
     """The plot, as SVG."""
     folders = [
         Bar(one.leaf.path or ".", one.leaf.num_images, one.exposures, f"x {one.multiply:.4g}")
@@ -301,7 +299,7 @@ def plot_of(found: Found, balanced: Sequence[Balanced], characters: Sequence[Map
 def _tell(
     report: Report,
     found: Found,
-    balanced: Sequence[Balanced],
+    balanced: "Sequence[Balanced]",
     characters: list[dict[str, Any]],
     settings: Settings,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import InputError
 from pipeline.job import open_job
 from tests.conftest import Celforge
 from tests.crashing import KILLED, points, run_until_line
@@ -79,6 +80,7 @@ def test_a_second_run_does_nothing_and_undo_takes_all_back(tmp_path: Path, celfo
     assert again["done"] == "nothing: the tree is up to date"
     assert look(tmp_path) == after
     assert len(list((tmp_path / ".celforge/journals").glob("*-arrange*.jsonl*"))) <= 2
+    assert "arrange" in celforge("status", tmp_path).stdout
     assert celforge("undo", tmp_path).exit_code == 0
     assert look(tmp_path) == before
     celforge("arrange", tmp_path, *FEW)
@@ -107,6 +109,21 @@ def test_every_way_into_the_tree_and_back(tmp_path: Path, celforge: Celforge, ho
     assert look(tmp_path) == after
     assert celforge("undo", tmp_path).exit_code == 0
     assert look(tmp_path) == before
+
+
+def test_a_disk_without_reflinks_is_found_out_before_anything_is_touched(
+    tmp_path: Path, celforge: Celforge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: object, **__: object) -> None:
+        raise InputError("no reflinks here")
+
+    monkeypatch.setattr("pipeline.files._reflink", cannot)
+    before = look(project(tmp_path, TWO_EPISODES))
+    answer = celforge("arrange", tmp_path, *FEW, "--how", "reflink")
+    assert answer.exit_code == 2
+    assert "--how copy" in answer.stderr
+    assert look(tmp_path) == before
+    assert celforge("arrange", tmp_path, *FEW, "--how", "copy").exit_code == 0
 
 
 def test_moved_pictures_follow_corrected_names(tmp_path: Path, celforge: Celforge) -> None:
