@@ -132,7 +132,7 @@ def _nothing_to_arrange(job: Job, sources: Sources) -> InputError:
 
 
 def _tell(report: Report, arranger: Arranger, wanted: Wanted) -> None:
-    """Add what was done, in place of counts of files, in which a picture and its place in the tree are two."""
+    """Add what was done, in place of counts of files, where a picture and its place in the tree are two."""
     report.counts.clear()
     values: dict[str, Json] = {
         "in_the_tree": sum(arranger.folders.values()),
