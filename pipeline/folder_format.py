@@ -17,6 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pipeline.errors import SettingsError
 from pipeline.names import MAX_NAME_UNITS, name_problem, path_key, safe_name
@@ -135,7 +136,8 @@ def parse_format(text: str) -> tuple[str, ...]:
     return parts
 
 
-def character_folder(characters: Sequence[str], part: str = "character") -> str:
+@lru_cache(maxsize=100_000)
+def character_folder(characters: tuple[str, ...], part: str = "character") -> str:
     """The folder that names characters: sorted, each once, joined by `+`; `character_others` for nobody, and
     where the name would be too long for every disk.
 

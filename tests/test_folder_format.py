@@ -86,7 +86,7 @@ def test_folder_names_read_back(name: str) -> None:
 
 @given(st.lists(NAMES, min_size=1, max_size=4))
 def test_the_order_of_names_does_not_matter(names: list[str]) -> None:
-    assert character_folder(names) == character_folder(names[::-1])
+    assert character_folder(tuple(names)) == character_folder(tuple(names[::-1]))
 
 
 def test_one_spelling_prefers_what_is_there_then_what_is_common() -> None:
