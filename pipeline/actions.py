@@ -48,6 +48,8 @@ class PlaceFolder:
     Args:
         source: a folder that is there before the plan begins.
         names: files of `source`, or links to files; each keeps its name.
+        origins: where each of `names` lies below `source`, where it is called otherwise there or lies deeper;
+            with forward slashes, one for each name, or none at all.
         or_copy: where the disk cannot make a hard link or a reflink, make a copy.
     """
 
@@ -57,6 +59,7 @@ class PlaceFolder:
     how: PlaceHow
     reason: str = ""
     or_copy: bool = False
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

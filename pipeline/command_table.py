@@ -30,6 +30,12 @@ def stage(module: str, summary: str) -> Row:
 
 COMMANDS: dict[str, Row] = {
     "init": Row("pipeline.commands.init", "Write a commented celforge.toml.", "Project"),
+    "config": Row("pipeline.commands.config", "Show every setting and where it came from.", "Project"),
+    "status": Row(
+        "pipeline.commands.status",
+        "Show what is known about a folder, by stage, outcome and reason.",
+        "Project",
+    ),
     "ingest": stage(
         "stages.ingest",
         "Take a folder of screenshots in: read every picture, and name those that cannot be used.",
@@ -42,17 +48,19 @@ COMMANDS: dict[str, Row] = {
         "stages.dedupe",
         "Drop near-identical pictures over a whole set, and keep the best of each.",
     ),
+    "arrange": stage(
+        "stages.arrange",
+        "Put pictures into a tree by character, as trainers balance them: n_characters/character.",
+    ),
+    "balance": stage(
+        "stages.balance",
+        "Write a multiply.txt into each folder, so that each character is seen as often as it should.",
+    ),
     "flatten": stage(
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
     ),
-    "status": Row(
-        "pipeline.commands.status",
-        "Show what is known about a folder, by stage, outcome and reason.",
-        "Project",
-    ),
     "undo": Row("pipeline.commands.undo", "Take back the last change of files.", "Project"),
-    "config": Row("pipeline.commands.config", "Show every setting and where it came from.", "Project"),
     "catalog": Row(
         "pipeline.commands.catalog", "Export and import what is known about the images.", "Project"
     ),

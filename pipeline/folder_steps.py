@@ -4,6 +4,7 @@ points.
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,12 @@ from typing import ClassVar
 from pipeline.actions import PlaceHow
 from pipeline.files import partial_path, place, remove_tree, rename_new, replace, unlink
 from pipeline.steps import Made, Site, State, Step
-from pipeline.tree import FutureTree
+from pipeline.tree import FutureTree, Node
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceFolderStep(Step):
-    """Make a folder that holds some of the files of another one; made beside its name, then renamed."""
+    """Make a folder that holds some of the files below another one; made beside its name, then renamed."""
 
     kind: ClassVar[str] = "place_folder"
     source: str
@@ -26,10 +27,16 @@ class PlaceFolderStep(Step):
     how: PlaceHow
     reason: str
     or_copy: bool = False
+    origins: tuple[str, ...] = ()  # of the names, below the source; the names themselves when there are none
 
     def __post_init__(self) -> None:
-        if not isinstance(self.names, tuple):  # a list, from JSON
-            object.__setattr__(self, "names", tuple(self.names))
+        for name in ("names", "origins"):
+            if not isinstance(getattr(self, name), tuple):  # a list, from JSON
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """(path below the source, name in the folder) of each file."""
+        return zip(self.origins or self.names, self.names, strict=True)
 
     def paths(self) -> tuple[str, ...]:
         return (self.destination,)
@@ -42,8 +49,8 @@ class PlaceFolderStep(Step):
         if not os.path.lexists(destination):
             return "before"
         is_ours = all(
-            os.path.lexists(destination / name) and self._change(destination / name, source / name) is None
-            for name in self.names
+            os.path.lexists(destination / name) and self._change(destination / name, source / origin) is None
+            for origin, name in self.pairs()
         )
         return "after" if is_ours else "changed"
 
@@ -61,22 +68,26 @@ class PlaceFolderStep(Step):
         return {}
 
     def _fill(self, source: str, folder: str, *, sync: bool) -> None:
-        links = {entry.name for entry in os.scandir(source) if entry.is_symlink()}
-        for name in self.names:
-            if self.how == "hardlink" and name not in links:
+        listed = (
+            {entry.name for entry in os.scandir(source) if entry.is_symlink()} if not self.origins else ()
+        )
+        for origin, name in self.pairs():
+            is_link = os.path.islink(f"{source}{os.sep}{origin}") if self.origins else name in listed
+            if self.how == "hardlink" and not is_link:
                 with suppress(OSError):
-                    os.link(f"{source}{os.sep}{name}", f"{folder}{os.sep}{name}")
+                    os.link(f"{source}{os.sep}{origin}", f"{folder}{os.sep}{name}")
                     continue
-            ends = Path(source, name), Path(folder, name)
+            ends = Path(source, origin), Path(folder, name)
             place(*ends, self.how, or_copy=self.or_copy, relative_link=True, sync=sync)
 
     def undo(self, site: Site, made: Made) -> None:
         source, destination = site.path(self.source), site.path(self.destination)
         if not os.path.lexists(destination):
             return site.tell_or_fail(f"{destination} is gone")
+        own = self._own()
         for name in sorted(os.listdir(destination)):
             path = destination / name
-            problem = self._change(path, source / name) if name in self._own() else "was added since"
+            problem = self._change(path, source / own[name]) if name in own else "was added since"
             if problem:
                 site.set_aside(path, problem)
             else:
@@ -92,7 +103,7 @@ class PlaceFolderStep(Step):
         problems = []
         for name in sorted(os.listdir(node.origin)):
             path = Path(node.origin, name)
-            before = source.child(name).origin if source.is_folder else None
+            before = _below(source, own[name]).origin if name in own and source.is_folder else None
             problem = self._change(path, Path(before or path)) if name in own else "was added since"
             if problem:
                 problems.append(f"{os.path.join(destination, name)} {problem}")
@@ -100,8 +111,8 @@ class PlaceFolderStep(Step):
         more = f" (and {len(problems) - 1:,} more files of that folder)" if len(problems) > 1 else ""
         return problems[0] + more if problems else None
 
-    def _own(self) -> set[str]:
-        return set(self.names)
+    def _own(self) -> dict[str, str]:
+        return {name: origin for origin, name in self.pairs()}
 
     def _change(self, path: Path, source: Path) -> str | None:
         """Why a file is not ours to remove: it was edited, or is the only one left."""
@@ -116,6 +127,12 @@ class PlaceFolderStep(Step):
         if (found.st_size, found.st_mtime_ns) != (wanted.st_size, wanted.st_mtime_ns):
             return "was edited since, or the file it was made from was"
         return None
+
+
+def _below(node: Node, origin: str) -> Node:
+    for part in origin.split("/"):
+        node = node.child(part)
+    return node
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,20 +118,24 @@ class Job:
 
     # What there is to work on
 
-    def images(self) -> list[MediaFile]:
-        """Every picture at or below the folder, in natural order; new and changed files are hashed first."""
-        return self._media("image")
+    def images(self, folder: Path | None = None) -> list[MediaFile]:
+        """Every picture at or below the folder, in natural order; new and changed files are hashed first.
+
+        Args:
+            folder: another one of the project than the job's own.
+        """
+        return self._media("image", folder or self.folder)
 
     def videos(self) -> list[MediaFile]:
         """Every video at or below the folder, in natural order; new and changed files are hashed first."""
-        return self._media("video")
+        return self._media("video", self.folder)
 
-    def _media(self, kind: Kind) -> list[MediaFile]:
+    def _media(self, kind: Kind, folder: Path) -> list[MediaFile]:
         with self.progress(None, kind, title="reading") as bar:
             problems = index_folder(
                 self.catalog,
                 self.project,
-                self.folder,
+                folder,
                 (kind,),
                 workers=self.workers,
                 on_hashed=bar.advance,
@@ -139,7 +143,7 @@ class Job:
             )
         for problem in problems:
             self._note_problem(problem)
-        return media_files(self.catalog, self.project, self.folder, (kind,))
+        return media_files(self.catalog, self.project, folder, (kind,))
 
     def _note_problem(self, problem: Problem) -> None:
         LOG.warning("%s: %s", problem.path, problem.reason)

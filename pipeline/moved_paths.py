@@ -19,6 +19,7 @@ def follow(catalog: Catalog, root: Path, journal: Journal) -> None:
     """Note where the files of a finished journal lie now."""
     if catalog.rows("SELECT 1 FROM paths LIMIT 1").fetchone() is None:
         return
+    known: dict[str, set[str]] = {}  # folder -> names that the catalogue knows there
     with catalog.transaction():
         for step in Steps(journal):
             if isinstance(step, MoveStep) and step.what == "folder":
@@ -28,8 +29,8 @@ def follow(catalog: Catalog, root: Path, journal: Journal) -> None:
             elif isinstance(step, PlaceStep):
                 _note(catalog, root, step.source, step.destination, is_moved=False, is_hidden=False)
             elif isinstance(step, PlaceFolderStep):
-                for name in _known_names(catalog, step):
-                    ends = join(step.source, name), join(step.destination, name)
+                for origin, name in _known_files(catalog, step, known):
+                    ends = origin, join(step.destination, name)
                     _note(catalog, root, *ends, is_moved=False, is_hidden=False)
 
 
@@ -47,10 +48,20 @@ def _note_folder(catalog: Catalog, step: MoveStep) -> None:
     catalog.rows(f"{moved} WHERE {there}", values)
 
 
-def _known_names(catalog: Catalog, step: PlaceFolderStep) -> list[str]:
+def _known_files(
+    catalog: Catalog, step: PlaceFolderStep, known: dict[str, set[str]]
+) -> list[tuple[str, str]]:
+    """(path, name in the new folder) of the files that the catalogue knows."""
     sql = "SELECT name FROM paths WHERE folder = ? AND NOT is_gone"
-    known = {row[0] for row in catalog.rows(sql, (step.source,))}
-    return [name for name in step.names if name in known]
+    found = []
+    for origin, name in step.pairs():
+        path = origin if step.source == "." else join(step.source, origin)
+        folder, file = split(path)
+        if folder not in known:
+            known[folder] = {row[0] for row in catalog.rows(sql, (folder,))}
+        if file in known[folder]:
+            found.append((path, name))
+    return found
 
 
 def _note(

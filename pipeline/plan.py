@@ -251,7 +251,10 @@ class _Preparer:
             return
         if self._is_behind_link(source) or not self._may_appear(destination):
             return
-        missing = set(action.names).difference(os.listdir(node.origin))
+        if action.origins:
+            missing = {one for one in action.origins if not os.path.lexists(os.path.join(node.origin, one))}
+        else:
+            missing = set(action.names).difference(os.listdir(node.origin))
         if missing:
             self._say(f"{os.path.join(source, min(missing))} does not exist")
         if action.how == "hardlink" and not action.or_copy and not self._is_one_disk(node, destination):
@@ -260,9 +263,11 @@ class _Preparer:
         for name in action.names:
             placed.put(name, Node(None, "file"))
         self._tree.put(destination, placed)
-        ends = self._stored(source), self._stored(destination)
+        ends = "." if source == self._root else self._stored(source), self._stored(destination)
         self.steps.append(
-            PlaceFolderStep(*ends, action.names, action.how, action.reason, or_copy=action.or_copy)
+            PlaceFolderStep(
+                *ends, action.names, action.how, action.reason, or_copy=action.or_copy, origins=action.origins
+            )
         )
 
     def _relink(self, path: str, action: Relink) -> None:

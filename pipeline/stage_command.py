@@ -16,6 +16,7 @@ from pipeline.project import find_project, load_toml, section_of
 from pipeline.settings import Resolved, resolve
 
 PLAN_ROWS_SHOWN = 200
+TABLE_ROWS_SHOWN = 60
 
 
 def stage_command(name: str, module: ModuleType) -> click.Command:
@@ -97,6 +98,10 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
         console.write(f"{count:>9,} {outcome}{': ' if reason else ''}{reason}")
     for key, value in report.values.items():
         console.write(f"{key.replace('_', ' ')}: {_value_text(value)}")
+    for title, rows in report.tables.items():
+        console.table(rows[:TABLE_ROWS_SHOWN], title=title.replace("_", " "))
+        if len(rows) > TABLE_ROWS_SHOWN:
+            console.write(f"... and {len(rows) - TABLE_ROWS_SHOWN:,} more; --json shows all")
     if report.failures:
         console.write(
             f"{len(report.failures):,} failed; each is named in the log above and in .celforge/logs/"
@@ -133,4 +138,5 @@ def _as_json(report: Report, seconds: float) -> dict[str, Any]:
         "planned": report.planned,
         "made": [str(path) for path in report.made],
         **report.values,
+        **report.tables,
     }

@@ -135,7 +135,9 @@ def test_a_kohya_tree_from_elsewhere_is_taken_in_when_asked(celforge: Celforge, 
     assert (root / "sabine/a.caption").read_text(encoding="utf-8") == "x"
 
 
-def test_a_tree_that_looks_flat_is_flattened_when_a_person_insists(celforge: Celforge, tmp_path: Path) -> None:
+def test_a_tree_that_looks_flat_is_flattened_when_a_person_insists(
+    celforge: Celforge, tmp_path: Path
+) -> None:
     root = build(tmp_path / "tree", {"3_sabine/a.png": "a", "1_others/b.png": "b"})
     assert celforge("flatten", root, "--in-place").exit_code == 2
     assert celforge("flatten", root, "--in-place", "--even-if-flat").exit_code == 0
