@@ -15,7 +15,6 @@ from pipeline.known_facts import counting_facts
 from pipeline.names import natural_key
 from pipeline.tree_names import distinct_names, is_mask
 
-OUTPUTS = ("kohya", "models", "compare", "report")  # of later commands, at the top of a project
 FACTS = ("characters", "num_people", "faces", "image_type")
 NOBODY = frozenset({"unknown", "ood", "noise"})  # what tools write for "not known"
 READING_STAGES = ("ingest", "dedupe")  # what they failed on cannot be read
@@ -59,14 +58,14 @@ def read_sources(job: Job, top: str) -> Sources:
     scope = job.project.relative(job.folder)
     found = Sources(top, "" if scope == "." else scope)
     files = job.images()
-    if not is_below(top, found.scope) and (job.root / top).is_dir():
-        files += job.images(job.root / top)
+    if (job.root / top).is_dir():
+        files = list({file.relative: file for file in (*files, *job.images(job.root / top))}.values())
     elsewhere = _read_records(job, found)
     outside: dict[str, list[MediaFile]] = {}
     for file in files:
         if is_below(file.relative, top):
             found.places.setdefault(file.content, []).append(file.relative)
-        elif not _is_output(file.relative, found.scope) and file.relative not in elsewhere:
+        elif file.relative not in elsewhere:
             outside.setdefault(split(file.relative)[0], []).append(file)
     for folder in outside.values():
         stems = {os.path.splitext(split(file.relative)[1])[0] for file in folder}
@@ -92,10 +91,6 @@ def _read_records(job: Job, found: Sources) -> set[str]:
         elif fields["how"] != "move":
             elsewhere.add(fields["path"])
     return elsewhere
-
-
-def _is_output(path: str, scope: str) -> bool:
-    return any(is_below(path, output) and not is_below(scope, output) for output in OUTPUTS)
 
 
 def is_below(path: str, folder: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from pipeline.actions import Action, Drop, Move, Place, PlaceFolder, RemoveFolder, SetFact, SetOutcome, Write
 from pipeline.catalog import join, split
 from pipeline.files import How
+from pipeline.made_folders import mark_made
 from pipeline.tree_names import pattern_of, sidecar_name, sidecars_by_picture
 from pipeline.tree_state import TreeState
 
@@ -112,7 +113,9 @@ class Arranger:
         """
         emptied = [RemoveFolder(self.root / path, "nothing is left in it") for path in self.state.emptied()]
         placed = self._in_bulk() if in_bulk else self._one_by_one(self._placed)
-        return [*self._drops, *self._moves, *placed, *self._writes, *emptied, *self._notes]
+        is_made_of_others = bool(self._placed) and self.how != "move"
+        mark = mark_made(self.root / self.state.top, STAGE) if is_made_of_others else ()
+        return [*self._drops, *self._moves, *placed, *self._writes, *emptied, *mark, *self._notes]
 
     def _in_bulk(self) -> list[Action]:
         new: dict[str, list[tuple[str, str]]] = {}
