@@ -38,6 +38,10 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "flatten": stage(
+        "stages.flatten",
+        "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
+    ),
     "status": Row(
         "pipeline.commands.status",
         "Show what is known about a folder, by stage, outcome and reason.",
