@@ -49,6 +49,10 @@ COMMANDS: dict[str, Row] = {
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
     ),
+    "report": stage(
+        "stages.report",
+        "Write a page about the data set: pictures by folder, balance, tags, sizes, drops and failures.",
+    ),
     "status": Row(
         "pipeline.commands.status",
         "Show what is known about a folder, by stage, outcome and reason.",

@@ -1,0 +1,128 @@
+"""The pictures of a folder as a trainer would see them: repeats and captions, whichever layout it has."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from pipeline.flattening.manifest import read_manifest
+from pipeline.layouts import everydream, kohya
+from pipeline.layouts.everydream import Folder, Tree, image_multiplies, read_tree
+from pipeline.layouts.flat_names import split_prefix
+
+Layout = Literal["everydream", "kohya"]
+CAPTION_SUFFIXES = (".txt", ".caption")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture file of a data set.
+
+    Args:
+        folder: below the tree, as its parts; () is the tree itself.
+        repeats: how often an epoch shows it; 0 where its trainer would not read it.
+        caption_path: its caption file, where it has one.
+    """
+
+    folder: tuple[str, ...]
+    path: Path
+    repeats: Fraction
+    caption_path: Path | None
+
+    @property
+    def relative(self) -> str:
+        """Below the tree, with forward slashes."""
+        return "/".join((*self.folder, self.path.name))
+
+
+@dataclass(slots=True)
+class TrainingSet:
+    """Every picture of a tree, folders in their order.
+
+    Args:
+        problems: what is wrong with the small files of the tree, one sentence each.
+    """
+
+    root: Path
+    layout: Layout
+    tree: Tree
+    records: list[Record]
+    problems: list[str] = field(default_factory=list)
+
+    def by_folder(self) -> dict[tuple[str, ...], list[Record]]:
+        """The records of each folder that holds pictures."""
+        found: dict[tuple[str, ...], list[Record]] = {}
+        for record in self.records:
+            found.setdefault(record.folder, []).append(record)
+        return found
+
+
+def read_training_set(root: Path, layout: Layout | Literal["auto"] = "auto") -> TrainingSet:
+    """List the pictures of a tree with their repeats; no picture and no caption is opened.
+
+    Raises:
+        InputError: a folder may not be read.
+    """
+    tree = read_tree(root)
+    chosen: Layout = ("kohya" if looks_like_kohya(tree) else "everydream") if layout == "auto" else layout
+    found = TrainingSet(root, chosen, tree, [])
+    records = _kohya(tree) if chosen == "kohya" else _everydream(tree, found.problems)
+    found.records.extend(records)
+    return found
+
+
+def looks_like_kohya(tree: Tree) -> bool:
+    """Whether `celforge flatten` made the tree, or all its pictures lie directly in folders `N_name`.
+
+    Files that speak to EveryDream make a tree of such names one of EveryDream's, unless flatten's manifest
+    says that they are only kept for the way back.
+    """
+    manifest = read_manifest(Path(tree.root))
+    if manifest is not None and manifest.to != "toml":
+        return True
+    folders = [folder for folder in tree.folders.values() if folder.images]
+    return bool(folders) and all(
+        len(folder.parts) == 1
+        and split_prefix(folder.parts[0]) is not None
+        and not everydream.FOLDER_FILES.intersection(folder.files)
+        for folder in folders
+    )
+
+
+def _everydream(tree: Tree, problems: list[str]) -> Iterator[Record]:
+    settings, found = tree.settings()
+    problems += found
+    for folder in tree.folders.values():
+        if folder.images:
+            repeats = image_multiplies(folder, settings[folder.parts].multiply, problems)
+            yield from _records(folder, repeats)
+
+
+def _kohya(tree: Tree) -> Iterator[Record]:
+    for folder in tree.folders.values():
+        prefix = split_prefix(folder.parts[0]) if len(folder.parts) == 1 else None
+        number = max(0, prefix[0]) if prefix else 0
+        yield from _records(folder, {name: Fraction(number * kohya.is_read(name)) for name in folder.images})
+
+
+def _records(folder: Folder, repeats: dict[str, Fraction]) -> Iterator[Record]:
+    files = set(folder.files)
+    for name in folder.images:
+        stem = os.path.splitext(name)[0]
+        caption = next((stem + suffix for suffix in CAPTION_SUFFIXES if stem + suffix in files), None)
+        path = Path(folder.path, caption) if caption else None
+        yield Record(folder.parts, Path(folder.path, name), repeats[name], path)
+
+
+def read_caption(record: Record) -> str | None:
+    """The text of a picture's caption file, trimmed; None where there is no file.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8.
+        OSError: it cannot be read.
+    """
+    if record.caption_path is None:
+        return None
+    return record.caption_path.read_text(encoding="utf-8-sig").strip()
