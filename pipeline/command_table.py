@@ -49,6 +49,14 @@ COMMANDS: dict[str, Row] = {
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
     ),
+    "export": stage(
+        "stages.export",
+        "Write a data set as the files of another trainer: kohya's JSON, OneTrainer, ai-toolkit and others.",
+    ),
+    "import-dataset": stage(
+        "stages.import_dataset",
+        "Take in a list of pictures of another trainer: EveryDream's JSON, kohya's TOML or JSON, JSON lines.",
+    ),
     "report": stage(
         "stages.report",
         "Write a page about the data set: pictures by folder, balance, tags, sizes, drops and failures.",

@@ -7,13 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
+from pipeline.caption_files import decode_caption
 from pipeline.flattening.manifest import read_manifest
 from pipeline.layouts import everydream, kohya
-from pipeline.layouts.everydream import Folder, Tree, image_multiplies, read_tree
+from pipeline.layouts.captions import SUFFIXES
+from pipeline.layouts.everydream import Folder, FolderSettings, Tree, image_multiplies, read_tree
 from pipeline.layouts.flat_names import split_prefix
 
 Layout = Literal["everydream", "kohya"]
-CAPTION_SUFFIXES = (".txt", ".caption")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,15 @@ class TrainingSet:
     """Every picture of a tree, folders in their order.
 
     Args:
-        problems: what is wrong with the small files of the tree, one sentence each.
+        settings: what EveryDream's small files say, by folder; empty for a kohya tree.
+        problems: what is wrong with those files, one sentence each.
     """
 
     root: Path
     layout: Layout
     tree: Tree
-    records: list[Record]
+    records: list[Record] = field(default_factory=list)
+    settings: dict[tuple[str, ...], FolderSettings] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def by_folder(self) -> dict[tuple[str, ...], list[Record]]:
@@ -67,9 +70,8 @@ def read_training_set(root: Path, layout: Layout | Literal["auto"] = "auto") -> 
     """
     tree = read_tree(root)
     chosen: Layout = ("kohya" if looks_like_kohya(tree) else "everydream") if layout == "auto" else layout
-    found = TrainingSet(root, chosen, tree, [])
-    records = _kohya(tree) if chosen == "kohya" else _everydream(tree, found.problems)
-    found.records.extend(records)
+    found = TrainingSet(root, chosen, tree)
+    found.records.extend(_kohya(tree) if chosen == "kohya" else _everydream(found))
     return found
 
 
@@ -91,12 +93,12 @@ def looks_like_kohya(tree: Tree) -> bool:
     )
 
 
-def _everydream(tree: Tree, problems: list[str]) -> Iterator[Record]:
-    settings, found = tree.settings()
-    problems += found
-    for folder in tree.folders.values():
+def _everydream(found: TrainingSet) -> Iterator[Record]:
+    found.settings, problems = found.tree.settings()
+    found.problems += problems
+    for folder in found.tree.folders.values():
         if folder.images:
-            repeats = image_multiplies(folder, settings[folder.parts].multiply, problems)
+            repeats = image_multiplies(folder, found.settings[folder.parts].multiply, found.problems)
             yield from _records(folder, repeats)
 
 
@@ -111,18 +113,17 @@ def _records(folder: Folder, repeats: dict[str, Fraction]) -> Iterator[Record]:
     files = set(folder.files)
     for name in folder.images:
         stem = os.path.splitext(name)[0]
-        caption = next((stem + suffix for suffix in CAPTION_SUFFIXES if stem + suffix in files), None)
+        caption = next((stem + suffix for suffix in SUFFIXES if stem + suffix in files), None)
         path = Path(folder.path, caption) if caption else None
         yield Record(folder.parts, Path(folder.path, name), repeats[name], path)
 
 
-def read_caption(record: Record) -> str | None:
-    """The text of a picture's caption file, trimmed; None where there is no file.
+def read_caption(record: Record) -> tuple[str | None, str]:
+    """The text of a picture's caption file, and what is wrong with it; neither where there is no file.
 
     Raises:
-        UnicodeDecodeError: it is not UTF-8.
         OSError: it cannot be read.
     """
     if record.caption_path is None:
-        return None
-    return record.caption_path.read_text(encoding="utf-8-sig").strip()
+        return None, ""
+    return decode_caption(record.caption_path.read_bytes())

@@ -228,11 +228,14 @@ def _captions(job: Job, shown: Iterable[Weighed], records: Mapping[str, "Record"
     found = {}
     for one in shown:
         record = records.get(one.file.relative)
-        try:
-            text = read_caption(record) if record else None
-        except (UnicodeDecodeError, OSError) as error:
-            job.warn(f"{one.file.relative}: its caption cannot be read: {error}")
+        if record is None:
             continue
+        try:
+            text, problem = read_caption(record)
+        except OSError as error:
+            text, problem = None, error.strerror or str(error)
+        if problem:
+            job.warn(f"{record.caption_path}: {problem}")
         if text:
             found[one.file.relative] = text
     return found

@@ -194,11 +194,7 @@ class Page:
         steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000]
         bins = [
             Bar(
-                f"{low:,}+"
-                if high is None
-                else f"{low:,}"
-                if high == low + 1
-                else f"{low:,} to {high - 1:,}",
+                f"{low:,}",
                 sum(1 for one in tags if low <= one.images and (high is None or one.images < high)),
             )
             for low, high in zip(steps, [*steps[1:], None], strict=True)
@@ -208,7 +204,9 @@ class Page:
         note = f"{len(rare):,} of {len(tags):,} tags are on one picture only." if rare else ""
         spread = card(
             "How common tags are",
-            charts.columns(bins, title="Tags by how many pictures have them", axis="pictures with the tag"),
+            charts.columns(
+                bins, title="Tags by how many pictures have them", axis="pictures with the tag, from"
+            ),
             note,
         )
         rows = [(text(one.value), f"{one.images:,}", number_text(one.exposures)) for one in tags[:500]]
