@@ -17,6 +17,8 @@ from pipeline.steps import MoveStep
 
 def follow(catalog: Catalog, root: Path, journal: Journal) -> None:
     """Note where the files of a finished journal lie now."""
+    if catalog.rows("SELECT 1 FROM paths LIMIT 1").fetchone() is None:
+        return
     with catalog.transaction():
         for step in Steps(journal):
             if isinstance(step, MoveStep) and step.what == "folder":

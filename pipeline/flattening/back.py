@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from pipeline.actions import Drop, FileAction, MakeFolder, Move, Relink, RemoveFolder, Write
-from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest, file_rows
+from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import some
 from pipeline.layouts.everydream import is_picture
 from pipeline.layouts.flat_names import split_prefix
@@ -80,20 +80,28 @@ def _note_changes(site: _Site, back: Back) -> None:
             gone += [flat.name] if flat.files else []
             continue
         path = str(site.path(flat))
-        names = [name for name in os.listdir(path) if not os.path.isdir(os.path.join(path, name))]
-        before, now = set(flat.files), set(file_rows(path, names))
-        if before == now:
-            continue
-        old_names, new_names = {row[0] for row in before}, set(names)
-        added += [os.path.join(path, name) for name in sorted(new_names - old_names)]
-        deleted += [os.path.join(path, name) for name in sorted(old_names - new_names)]
-        edited += [os.path.join(path, row[0]) for row in sorted(now - before) if row[0] in old_names]
+        now = _files(path, site.manifest.made_ns)
+        before = set(flat.files)
+        added += [os.path.join(path, name) for name in sorted(now.keys() - before)]
+        deleted += [os.path.join(path, name) for name in sorted(before - now.keys())]
+        edited += [os.path.join(path, name) for name, is_newer in now.items() if is_newer and name in before]
     back.changes = {"added": len(added), "edited": len(edited), "deleted": len(deleted)}
     for what, names in (("added since, and kept", added), ("edited since, and kept so", edited)):
         back.notes += [f"{what}: {some(names)}"] if names else []
     back.notes += [f"deleted since, and not made again: {some(deleted)}"] if deleted else []
     back.notes += [f"flat folders that are gone, with all that was in them: {some(gone)}"] if gone else []
     back.notes += list(_strangers(site))
+
+
+def _files(folder: str, since_ns: int) -> dict[str, bool]:
+    """Names in a folder, other than folders, and whether each was written after a time; links never were."""
+    found = {}
+    for entry in os.scandir(folder):
+        if entry.is_symlink():
+            found[entry.name] = False
+        elif not entry.is_dir():
+            found[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns > since_ns
+    return found
 
 
 def _strangers(site: _Site) -> Iterator[str]:

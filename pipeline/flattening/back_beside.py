@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.actions import Drop, FileAction, Move
 from pipeline.flattening.back import Back
-from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
+from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest, stamp
 from pipeline.flattening.survey import some
 from pipeline.project import STATE_FOLDER
 
@@ -50,7 +50,7 @@ def plan_back_beside(root: Path, output: Path, manifest: Manifest) -> Back:
 
 def _brought(root: Path, output: Path, flat: FlatFolder, found: _Found, taken: set[Path]) -> list[FileAction]:
     actions: list[FileAction] = []
-    old = {row[0]: row[1:] for row in flat.files}
+    old = flat.old()
     names = sorted(os.listdir(output / flat.name))
     found.deleted += [str(output / flat.name / name) for name in sorted(old.keys() - set(names))]
     for name in names:
@@ -58,7 +58,7 @@ def _brought(root: Path, output: Path, flat: FlatFolder, found: _Found, taken: s
         if name not in old and (name.endswith(_CACHES) or name in _CACHE_NAMES):
             found.caches.append(str(path))
             continue
-        now, own = _identity(path), _identity(home)
+        now, own = stamp(path), stamp(home)
         if now == own or now == old.get(name):
             continue
         if home in taken or (own is not None and own != old.get(name)):
@@ -82,11 +82,3 @@ def _notes(found: _Found) -> list[str]:
         "not made by flatten, left in .celforge/dropped/ with the output": found.strangers,
     }
     return [f"{what}: {some(names)}" for what, names in lines.items() if names]
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

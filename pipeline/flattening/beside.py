@@ -19,12 +19,12 @@ from pipeline.flattening import dataset
 from pipeline.flattening.manifest import (
     NAME,
     TOML_NAME,
-    FileRow,
     FlatFolder,
     Manifest,
+    Stamp,
     To,
-    file_rows,
     read_manifest,
+    stamp,
 )
 from pipeline.flattening.survey import Part, Survey, sidecars, sidecars_of, some, unread
 from pipeline.layouts import kohya
@@ -124,8 +124,9 @@ def _check_output(root: Path, output: Path, before: Manifest | None) -> None:
 
 
 def _row(one: _Wanted) -> FlatFolder:
-    rows = file_rows(one.source, one.files, follows=True)
-    return FlatFolder(one.name, one.part.folder.relative, one.repeats, one.is_base, rows)
+    stamps = [stamp(f"{one.source}{os.sep}{name}") or (0, 0) for name in one.files]
+    where = one.part.folder.relative
+    return FlatFolder(one.name, where, one.repeats, one.is_base, tuple(one.files), tuple(stamps))
 
 
 def _over_tree(
@@ -205,20 +206,20 @@ class _Update:
         for name in sorted(set(os.listdir(path)).difference(wanted.files)):
             self._drop_file(path / name, old.get(name))
 
-    def _want_file(self, source: Path, path: Path, old: FileRow | None) -> None:
+    def _want_file(self, source: Path, path: Path, old: Stamp | None) -> None:
         if not os.path.lexists(path):
             self.actions.append(Place(source, path, self._how))
             return
-        found = _identity(path)
-        if found == _identity(source):
+        found = stamp(path)
+        if found == stamp(source):
             return
-        if old is not None and found == old[1:]:
+        if old is not None and found == old:
             self.actions += [Drop(path, "changed in the tree"), Place(source, path, self._how)]
         else:
             self._edited.append(str(path))
 
-    def _drop_file(self, path: Path, old: FileRow | None) -> None:
-        if old is not None and _identity(path) == old[1:]:
+    def _drop_file(self, path: Path, old: Stamp | None) -> None:
+        if old is not None and stamp(path) == old:
             self.actions.append(Drop(path, "no longer in the tree, or with other repeats"))
         else:
             self._added.append(str(path))
@@ -231,7 +232,7 @@ class _Update:
                 continue
             old = self._rows(name)
             files = sorted(os.listdir(path))
-            if all(file in old and _identity(path / file) == old[file][1:] for file in files):
+            if all(file in old and stamp(path / file) == old[file] for file in files):
                 self.actions.append(Drop(path, "no longer in the tree, or with other repeats"))
                 continue
             for file in files:
@@ -259,15 +260,6 @@ class _Update:
         if self._added:
             yield f"files added to the output are left as they are: {some(self._added)}"
 
-    def _rows(self, name: str) -> dict[str, FileRow]:
+    def _rows(self, name: str) -> dict[str, Stamp]:
         old = self._old.get(name)
-        return {row[0]: row for row in old.files} if old else {}
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Size and time of what a path leads to; None for a link that leads nowhere."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+        return old.old() if old else {}

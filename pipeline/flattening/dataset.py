@@ -1,13 +1,12 @@
 """The dataset TOML of a survey: subsets, with EveryDream's small files as kohya's keys."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.flattening.survey import Part, Survey, some
 from pipeline.layouts import kohya
-from pipeline.layouts.everydream import Folder
+from pipeline.layouts.everydream import Folder, stem_of
 
 _EXTENSIONS = (".txt", ".caption")
 _COMMENT = """Made by celforge flatten; run it again after changes of the tree, and this file is made anew.
@@ -48,12 +47,12 @@ def captions(folder: Folder, images: Sequence[str]) -> Counter[str]:
     """How many of some pictures have a caption, by its suffix; `.txt` where both are there."""
     files = set(folder.files)
     found: Counter[str] = Counter()
-    for name in images:
-        stem = os.path.splitext(name)[0]
-        for extension in _EXTENSIONS:
-            if stem + extension in files:
-                found[extension] += 1
-                break
+    stems = list(map(stem_of, images))
+    for extension in _EXTENSIONS:
+        left = [stem for stem in stems if stem + extension not in files]
+        if len(left) < len(stems):
+            found[extension] = len(stems) - len(left)
+        stems = left
     return found
 
 

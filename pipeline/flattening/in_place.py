@@ -7,6 +7,7 @@ those that a person left empty stay.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pipeline.actions import FileAction, Move, Relink, RemoveFolder, Write
 from pipeline.flattening import dataset
-from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest, file_rows
+from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import Survey, sidecars, sidecars_of, unread
 from pipeline.layouts.everydream import Tree
 from pipeline.layouts.flat_names import FlatNames
@@ -157,10 +158,9 @@ def _manifest(
 ) -> Manifest:
     folders = []
     for parts, own in layout.survey.parts.items():
-        path = layout.survey.tree.folders[parts].path
         for part in own:
             names = layout.moved_files.get(part.name, layout.kept_files.get(part.name, []))
-            row = FlatFolder(part.name, "/".join(parts), part.repeats, part.is_base, file_rows(path, names))
+            row = FlatFolder(part.name, "/".join(parts), part.repeats, part.is_base, tuple(names))
             folders.append(row)
     removed = {
         "/".join(parts): os.stat(Path(layout.root, *parts)).st_mode & 0o7777 for parts in layout.removed
@@ -177,6 +177,7 @@ def _manifest(
         ),
         links=tuple(links),
         toml_sha256=sha256(toml.encode()).hexdigest() if toml else "",
+        made_ns=time.time_ns(),
     )
 
 

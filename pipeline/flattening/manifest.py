@@ -6,8 +6,6 @@ to the tree, those of flat folders to the folder that holds the manifest.
 
 import json
 import os
-import stat
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -20,7 +18,7 @@ TOML_NAME = "dataset.toml"
 VERSION = 1
 
 To = Literal["in-place", "toml", "hardlink", "copy", "symlink", "reflink"]
-FileRow = tuple[str, int, int]  # name, size in bytes, mtime in ns
+Stamp = tuple[int, int]  # size in bytes, mtime in ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +27,20 @@ class FlatFolder:
 
     Args:
         is_base: it keeps the folder's loose files; in place it is the folder itself, under another name.
-        files: what lay in it when it was made.
+        files: names of what lay in it when it was made.
+        stamps: of each of them; none in place, where a file that changed since is told by its time.
     """
 
     name: str
     folder: str
     repeats: int
     is_base: bool
-    files: tuple[FileRow, ...]
+    files: tuple[str, ...]
+    stamps: tuple[Stamp, ...] = ()
+
+    def old(self) -> dict[str, Stamp]:
+        """Names of its files, and what they looked like."""
+        return dict(zip(self.files, self.stamps, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class Manifest:
     """What `flatten` did.
 
     Args:
+        made_ns: when, as file systems count.
         source: the tree, relative to the manifest's folder; "." when it was changed in place.
         removed: folders that became empty and were removed, with their permission bits, deepest first.
         order: ("move", name of a base folder) and ("remove", path of a folder), as they were done.
@@ -59,6 +64,7 @@ class Manifest:
     order: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str, str], ...] = ()
     toml_sha256: str = ""
+    made_ns: int = 0
 
     def text(self) -> str:
         """The file's text; the same for the same manifest."""
@@ -72,9 +78,12 @@ class Manifest:
             "order": self.order,
             "links": self.links,
             "toml_sha256": self.toml_sha256,
+            "made_ns": self.made_ns,
         }
         rows = (
-            json.dumps([one.name, one.folder, one.repeats, one.is_base, one.files], separators=(",", ":"))
+            json.dumps(
+                [one.name, one.folder, one.repeats, one.is_base, one.files, one.stamps], separators=(",", ":")
+            )
             for one in self.folders
         )
         lines = json.dumps(head, indent=1)[:-2]
@@ -105,8 +114,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def _manifest(data: dict[str, Any]) -> Manifest:
     folders = tuple(
-        FlatFolder(name, where, repeats, is_base, tuple(map(tuple, files)))
-        for name, where, repeats, is_base, files in data["folders"]
+        FlatFolder(name, where, repeats, is_base, tuple(files), tuple((size, ns) for size, ns in stamps))
+        for name, where, repeats, is_base, files, stamps in data["folders"]
     )
     return Manifest(
         to=cast("To", data["to"]),
@@ -117,15 +126,14 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         order=tuple((kind, name) for kind, name in data["order"]),
         links=tuple((path, before, now) for path, before, now in data["links"]),
         toml_sha256=data["toml_sha256"],
+        made_ns=data["made_ns"],
     )
 
 
-def file_rows(folder: str, names: Iterable[str], *, follows: bool = False) -> tuple[FileRow, ...]:
-    """Names with sizes and times; of links none, or, if it `follows`, those of what they lead to."""
-    look = os.stat if follows else os.lstat
-    rows = []
-    for name in names:
-        status = look(f"{folder}{os.sep}{name}")
-        is_link = stat.S_ISLNK(status.st_mode)
-        rows.append((name, 0, 0) if is_link else (name, status.st_size, status.st_mtime_ns))
-    return tuple(rows)
+def stamp(path: str | Path) -> Stamp | None:
+    """Size and time of what a path leads to; None where it leads nowhere."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

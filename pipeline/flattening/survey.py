@@ -19,6 +19,7 @@ from pipeline.layouts.everydream import (
     image_multiplies,
     read_tree,
     sidecar_owner,
+    stem_of,
 )
 
 SHOWN_NAMES = 3
@@ -130,12 +131,12 @@ def survey(
         multiplicity[parts] += group.multiplicity * scale
         repeats[parts].update(own)
     found = {parts: _parts(tree.folders[parts], settings[parts], repeats[parts]) for parts in settings}
-    return Survey(tree, settings, found, scale, multiplicity, _notes(tree, settings))
+    return Survey(tree, settings, found, scale, multiplicity, _notes(tree, found))
 
 
 def sidecars(folder: Folder) -> tuple[dict[str, list[str]], list[str]]:
     """Files that belong to pictures, by the picture's stem, and the loose ones."""
-    stems = {os.path.splitext(name)[0] for name in folder.images}
+    stems = set(map(stem_of, folder.images))
     owned: dict[str, list[str]] = {}
     loose = []
     pictures = set(folder.images)
@@ -152,7 +153,7 @@ def sidecars(folder: Folder) -> tuple[dict[str, list[str]], list[str]]:
 
 def sidecars_of(names: Sequence[str], owned: Mapping[str, Sequence[str]]) -> list[str]:
     """The sidecars of some pictures."""
-    stems = dict.fromkeys(os.path.splitext(name)[0] for name in names)
+    stems = dict.fromkeys(map(stem_of, names))
     return [sidecar for stem in stems for sidecar in owned.get(stem, ())]
 
 
@@ -179,16 +180,19 @@ def told(what: str, problems: Sequence[str]) -> str:
 
 
 def _groups(folder: Folder, multiply: Fraction, problems: list[str], shares_sidecars: bool) -> list[Group]:
-    multiplies = image_multiplies(folder, multiply, problems)
-    by_multiply: dict[Fraction, list[str]] = {}
-    for name in folder.images:
-        if kohya.is_read(name):
-            by_multiply.setdefault(multiplies[name], []).append(name)
+    own = image_multiplies(folder, problems)
+    names = [name for name in folder.images if kohya.is_read(name)]
+    by_multiply: dict[Fraction, list[str]] = {} if own or not names else {multiply: names}
+    for name in names if own else ():
+        by_multiply.setdefault(own.get(name, multiply), []).append(name)
     together = {} if shares_sidecars else _namesakes(folder)
     groups = []
-    for value, names in by_multiply.items():
+    for value, members in by_multiply.items():
+        if not together:
+            groups.append(Group(folder.relative, value, [(name,) for name in members]))
+            continue
         units: dict[str, tuple[str, ...]] = {}
-        for name in names:
+        for name in members:
             key = together.get(name, name)
             units[key] = (*units.get(key, ()), name)
         groups.append(Group(folder.relative, value, list(units.values())))
@@ -197,12 +201,12 @@ def _groups(folder: Folder, multiply: Fraction, problems: list[str], shares_side
 
 def _namesakes(folder: Folder) -> dict[str, str]:
     """Pictures that share a stem and a sidecar: `a.png` and `a.jpg` beside `a.txt`, as name to stem."""
-    counts = Counter(os.path.splitext(name)[0] for name in folder.images)
-    if len(counts) == len(folder.images):
+    if len({stem_of(name) for name in folder.images}) == len(folder.images):
         return {}
+    counts = Counter(map(stem_of, folder.images))
     owned, _ = sidecars(folder)
     stems = {stem for stem, count in counts.items() if count > 1 and stem in owned}
-    return {name: stem for name in folder.images if (stem := os.path.splitext(name)[0]) in stems}
+    return {name: stem for name in folder.images if (stem := stem_of(name)) in stems}
 
 
 def _parts(folder: Folder, settings: FolderSettings, repeats: dict[str, int]) -> list[Part]:
@@ -215,12 +219,13 @@ def _parts(folder: Folder, settings: FolderSettings, repeats: dict[str, int]) ->
     return [Part(folder, number, by_repeats[number], is_base=number == numbers[0]) for number in numbers]
 
 
-def _notes(tree: Tree, settings: dict[tuple[str, ...], FolderSettings]) -> list[str]:
+def _notes(tree: Tree, found: dict[tuple[str, ...], list[Part]]) -> list[str]:
     """What kohya will not do as EveryDream2 does, in sentences."""
     notes = []
-    suffixes = Counter(
-        os.path.splitext(name)[1] for parts in settings for name in unread(tree.folders[parts])
-    )
+    suffixes: Counter[str] = Counter()
+    for own in found.values():
+        if sum(len(part.images) for part in own) < len(own[0].folder.images):
+            suffixes.update(os.path.splitext(name)[1] for name in unread(own[0].folder))
     if suffixes:
         kinds = ", ".join(f"{suffix} ({count:,})" for suffix, count in suffixes.most_common())
         notes.append(
@@ -230,15 +235,14 @@ def _notes(tree: Tree, settings: dict[tuple[str, ...], FolderSettings]) -> list[
     if followed:
         notes.append(f"links to folders, which are not followed: {some(followed)}")
     doubled = [
-        f"{one.path}/{name}" for one in tree.folders.values() for name in one.files if _is_doubled(name)
+        f"{one.path}/{name}"
+        for one in tree.folders.values()
+        for name in one.files
+        if name.endswith(".txt.txt")
     ]
     if doubled:
         notes.append(f"no trainer reads a name that ends in .txt.txt: {some(doubled)}")
     return notes
-
-
-def _is_doubled(name: str) -> bool:
-    return name.lower().endswith(".txt.txt") and name.lower()[:-4] in FOLDER_FILES
 
 
 def some(names: Sequence[str]) -> str:
