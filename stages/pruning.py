@@ -38,6 +38,7 @@ _PREPOSITIONS = frozenset(
         *("through", "around", "above", "below", "near"),
     }
 )
+_NOTHING: frozenset[str] = frozenset()
 _DENIALS = frozenset({"no", "not", "without", "unworn", "missing"})
 
 
@@ -72,7 +73,7 @@ def prune(
     """Leave out refused tags, and those that other tags of the picture say already.
 
     Args:
-        tags: in any spelling, the most important first.
+        tags: in any spelling.
         implications: None leaves redundant tags as they are.
         blacklist: by `tag_key`.
     """
@@ -91,9 +92,9 @@ def prune(
         return Pruned(tuple(kept), dropped)
     said: dict[str, tuple[str, str]] = {}
     for key in kept:
-        for other in shorter_tags(key):
+        for other in kept.keys() & shorter_tags(key):
             said.setdefault(other, (REDUNDANT, key))
-        for other in implications.implies.get(key, ()):
+        for other in kept.keys() & implications.implies.get(key, _NOTHING):
             said.setdefault(other, (IMPLIED, key))
     dropped += [Dropped(key, *said[key]) for key in kept if key in said]
     return Pruned(tuple(key for key in kept if key not in said), dropped)
