@@ -271,8 +271,8 @@ class Job:
             DiskFullError: no room; the same command again finishes it.
         """
         report = self.report()
-        plan.check(self.root)
         if self.is_dry_run:
+            plan.check(self.root)
             report.planned = list(plan.rows())
             return report
         if plan.actions:
