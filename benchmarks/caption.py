@@ -31,9 +31,24 @@ for number, text in enumerate(texts):
         file.write(text)
 os.sync()
 """
-WORDS = (
-    "long short blue red white black open closed hair eyes dress skirt hand holding school sitting".split()
-)
+WORDS = [
+    "long",
+    "short",
+    "blue",
+    "red",
+    "white",
+    "black",
+    "open",
+    "closed",
+    "hair",
+    "eyes",
+    "dress",
+    "skirt",
+    "hand",
+    "holding",
+    "school",
+    "sitting",
+]
 
 
 def make_images(folder: Path, images: int, folder_images: int) -> None:
