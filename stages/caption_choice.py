@@ -84,9 +84,7 @@ class Chooser:
 
     def choose(self, values: Mapping[str, Any]) -> tuple[list[str], list[Dropped]]:
         """The tags that stay, and those that do not."""
-        said = values.get("tags") or {}
-        ranked = sorted(said, key=lambda tag: -(1.0 if said[tag] is None else said[tag]))
-        pruned = prune(ranked, self.rules.implications, self.rules.blacklist)
+        pruned = prune(values.get("tags") or {}, self.rules.implications, self.rules.blacklist)
         owners = self._owners(values.get("characters") or [])
         dropped = pruned.dropped
         dropped += [Dropped(tag, *owners[tag]) for tag in pruned.kept if tag in owners]

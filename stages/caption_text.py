@@ -9,12 +9,13 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from pipeline.characters import Character
 from pipeline.clip_tokens import count_tokens
 from pipeline.errors import SettingsError
-from pipeline.layouts.captions import Caption, parts_of, tag_key, tag_text, without_separators
+from pipeline.layouts.captions import KNOWN_TAGS, Caption, parts_of, tag_key, tag_text, without_separators
 from pipeline.settings import unknown_name
 from stages.character_forms import caption_parts
 from stages.pruning import Dropped
@@ -90,29 +91,41 @@ def compose(
         tags: those that pruning left, by `tag_key`.
         earlier: the caption that stood there, whose order `sort = original` keeps.
     """
-    scores = facts.get("tags") or {}
-    ranked = rank(tags, scores)
+    ranked = rank(tags, facts.get("tags") or {})
     dropped = [Dropped(tag, OVER_TAGS) for tag in ranked[rules.max_tags :]] if rules.max_tags else []
     ranked = ranked[: rules.max_tags] if rules.max_tags else ranked
     composed = _fill(rules, content, facts, ranked, earlier)
-    while composed.tokens > rules.max_tokens > 0 and ranked:
-        least = ranked[-1]
-        ranked = ranked[:-1]
-        dropped.append(Dropped(least, OVER_TOKENS))
+    while composed.tokens > rules.max_tokens > 0 and composed.tags:
+        at = _first_over(rules, ranked, composed.tokens - rules.max_tokens)
+        dropped += [Dropped(tag, OVER_TOKENS) for tag in reversed(ranked[at:])]
+        ranked = ranked[:at]
         composed = _fill(rules, content, facts, ranked, earlier)
     composed.dropped += dropped
     return composed
 
 
+def _first_over(rules: TextRules, ranked: Sequence[str], over_tokens: int) -> int:
+    """How many of the surest tags stay, when so many tokens must go; at least one tag goes."""
+    sign = rules.separator.strip()
+    at = len(ranked)
+    while at and over_tokens > 0:
+        at -= 1
+        over_tokens -= count_tokens(f"{tag_text(ranked[at])}{sign}")
+    return at
+
+
 def rank(tags: Sequence[str], scores: Mapping[str, float | None]) -> list[str]:
     """Tags by weight: how many people first, then by probability; what a person said is certain."""
     by_key = {tag_key(tag): 1.0 if score is None else score for tag, score in scores.items()}
+    weights = [(_people_weight(tag), -by_key.get(tag, 1.0), tag) for tag in tags]
+    weights.sort()
+    return [tag for _, _, tag in weights]
 
-    def weight(tag: str) -> tuple[int, float, str]:
-        people = 0 if tag == "solo" else 1 if _PEOPLE.fullmatch(tag) else 2
-        return people, -by_key.get(tag, 1.0), tag
 
-    return sorted(tags, key=weight)
+@lru_cache(KNOWN_TAGS)
+def _people_weight(tag: str) -> int:
+    """0 for solo, 1 for a number of people, 2 for everything else."""
+    return 0 if tag == "solo" else 1 if _PEOPLE.fullmatch(tag) else 2
 
 
 def _fill(
@@ -157,7 +170,7 @@ def _add_parts(rules: TextRules, seen: dict[str, None], parts: Any) -> list[str]
 def _ordered(rules: TextRules, content: str, ranked: Sequence[str], earlier: str | None) -> list[str]:
     """Tags in the order of the caption; how many people there are stays first, unless as they stood."""
     if rules.sort == "shuffle":
-        people = [tag for tag in ranked if tag == "solo" or _PEOPLE.fullmatch(tag)]
+        people = [tag for tag in ranked if _people_weight(tag) < 2]
         others = sorted(set(ranked) - set(people))
         random.Random(f"{rules.seed}:{content}:tags").shuffle(others)  # noqa: S311 - a draw, no secret
         return people + others

@@ -6,13 +6,13 @@ Tags are compared by `tag_key`. Nothing is ever compared by plain letters: `ear`
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SettingsError
-from pipeline.layouts.captions import tag_key
+from pipeline.layouts.captions import KNOWN_TAGS, tag_key
 from pipeline.settings import unknown_name
 
 REFUSED, REDUNDANT, IMPLIED, ALIAS = "on the blacklist", "in a longer tag", "implied", "an alias"
@@ -72,15 +72,16 @@ def prune(
     """Leave out refused tags, and those that other tags of the picture say already.
 
     Args:
-        tags: in any spelling, the most important first.
+        tags: in any spelling.
         implications: None leaves redundant tags as they are.
         blacklist: by `tag_key`.
     """
     dropped: list[Dropped] = []
     kept: dict[str, None] = {}
+    aliases = implications.aliases if implications else {}
     for tag in tags:
         key = tag_key(tag)
-        meant = implications.aliases.get(key, key) if implications else key
+        meant = aliases.get(key, key)
         if key in blacklist or meant in blacklist:
             dropped.append(Dropped(tag, REFUSED))
         elif meant in kept:
@@ -90,16 +91,19 @@ def prune(
     if implications is None:
         return Pruned(tuple(kept), dropped)
     said: dict[str, tuple[str, str]] = {}
+    implies = implications.implies
     for key in kept:
         for other in shorter_tags(key):
-            said.setdefault(other, (REDUNDANT, key))
-        for other in implications.implies.get(key, ()):
-            said.setdefault(other, (IMPLIED, key))
+            if other in kept:
+                said.setdefault(other, (REDUNDANT, key))
+        for other in implies.get(key, ()):
+            if other in kept:
+                said.setdefault(other, (IMPLIED, key))
     dropped += [Dropped(key, *said[key]) for key in kept if key in said]
     return Pruned(tuple(key for key in kept if key not in said), dropped)
 
 
-@cache
+@lru_cache(KNOWN_TAGS)
 def shorter_tags(key: str) -> frozenset[str]:
     """The tags that a tag says by its own words: its last words, and its first ones before a preposition.
 
