@@ -98,8 +98,8 @@ def _everydream(found: TrainingSet) -> Iterator[Record]:
     found.problems += problems
     for folder in found.tree.folders.values():
         if folder.images:
-            repeats = image_multiplies(folder, found.settings[folder.parts].multiply, found.problems)
-            yield from _records(folder, repeats)
+            of_all = dict.fromkeys(folder.images, found.settings[folder.parts].multiply)
+            yield from _records(folder, of_all | image_multiplies(folder, found.problems))
 
 
 def _kohya(tree: Tree) -> Iterator[Record]:

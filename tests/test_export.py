@@ -276,7 +276,11 @@ def test_kohya_json_keeps_fractions_in_the_sum(tree: list[tuple[Fraction, int]],
         assert repeats in (wanted // 1, wanted // 1 + 1)
 
 
-@given(st.lists(st.text(min_size=1, max_size=8).filter(lambda text: "/" not in text and "\0" not in text), max_size=4))
+@given(
+    st.lists(
+        st.text(min_size=1, max_size=8).filter(lambda text: "/" not in text and "\0" not in text), max_size=4
+    )
+)
 @settings(max_examples=25, deadline=None)
 def test_any_name_is_read_back_by_independent_parsers(names: list[str]) -> None:
     names = [name.encode("utf-8", "ignore").decode() or "x" for name in dict.fromkeys(names)]
