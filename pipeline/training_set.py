@@ -17,6 +17,9 @@ from pipeline.layouts.flat_names import split_prefix
 Layout = Literal["everydream", "kohya"]
 
 
+DATASET_FOLDER = "dataset"  # the tree of a project, where the folder given is the project
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One picture file of a data set.
@@ -60,6 +63,12 @@ class TrainingSet:
         for record in self.records:
             found.setdefault(record.folder, []).append(record)
         return found
+
+
+def training_root(folder: Path, project_root: Path) -> Path:
+    """The tree that is trained on: `dataset/` of a project that has one, else the folder itself."""
+    inside = project_root / DATASET_FOLDER
+    return inside if folder == project_root and inside.is_dir() else folder
 
 
 def read_training_set(root: Path, layout: Layout | Literal["auto"] = "auto") -> TrainingSet:

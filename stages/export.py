@@ -1,8 +1,8 @@
 """Write a data set as the files of another trainer: kohya's JSON, OneTrainer, ai-toolkit and others.
 
-FOLDER is a tree of EveryDream or of kohya, with captions beside the pictures. Nothing in it is changed. The
-files go to exports/ of the project; a Hugging Face metadata.jsonl goes to FOLDER itself, where it is looked
-for. What the other side has no equal for is said.
+FOLDER is a tree of EveryDream or of kohya, with captions beside the pictures; of a project with a dataset/,
+it is that. Nothing in it is changed. The files go to exports/ of the project; a Hugging Face metadata.jsonl
+goes to the tree itself, where it is looked for. What the other side has no equal for is said.
 """
 
 import os
@@ -78,16 +78,19 @@ class Settings:
 def run(job: Job, settings: Settings) -> Report:
     """Export the job's folder."""
     from pipeline.exporting.formats import FORMATS
+    from pipeline.training_set import training_root
 
-    out = _out_folder(job, settings)
-    folders = _folders(job, settings, out)
-    exported = FORMATS[settings.to](folders, _how(job, settings, out))
+    root = training_root(job.folder, job.root)
+    out = _out_folder(job, settings, root)
+    folders = _folders(job, settings, root, out)
+    exported = FORMATS[settings.to](folders, _how(settings, root, out))
     for note in exported.notes:
         job.warn(note)
     writes = list(_writes(out, exported.files, is_overwriting=settings.overwrite))
     report = job.apply(Plan("export", writes))
     wanted = sum((folder.multiplicity for folder in folders), Fraction())
     report.values.update(
+        tree=str(root),
         folders=len(folders),
         pictures=sum(len(folder.examples) for folder in folders),
         shown_in_an_epoch=round(float(wanted), 3),
@@ -99,7 +102,7 @@ def run(job: Job, settings: Settings) -> Report:
     return report
 
 
-def _out_folder(job: Job, settings: Settings) -> Path:
+def _out_folder(job: Job, settings: Settings, root: Path) -> Path:
     """Where the files go.
 
     Raises:
@@ -107,18 +110,18 @@ def _out_folder(job: Job, settings: Settings) -> Path:
     """
     if settings.to != "imagefolder":
         return Path(os.path.abspath(settings.out or job.root / EXPORTS_FOLDER / settings.to))
-    if settings.out is not None and Path(os.path.abspath(settings.out)) != job.folder:
-        hint = "leave out --out; it is written to FOLDER"
+    if settings.out is not None and Path(os.path.abspath(settings.out)) != root:
+        hint = f"leave out --out; it is written to {root}"
         raise SettingsError("metadata.jsonl must lie at the top of the pictures it tells of", hint=hint)
-    return job.folder
+    return root
 
 
-def _how(job: Job, settings: Settings, out: Path) -> Any:
+def _how(settings: Settings, root: Path, out: Path) -> Any:
     from pipeline.exporting.formats import How
 
     is_absolute = settings.paths == "absolute"
     return How(
-        root=_named(job.folder, out, is_absolute=is_absolute),
+        root=_named(root, out, is_absolute=is_absolute),
         location=f"{_slashes(out)}/" if is_absolute else "",
         resolution_px=settings.resolution,
         fractions=settings.fractions,
@@ -149,7 +152,7 @@ def _slashes(path: Path) -> str:
 # What is exported
 
 
-def _folders(job: Job, settings: Settings, out: Path) -> list["ExampleFolder"]:
+def _folders(job: Job, settings: Settings, root: Path, out: Path) -> list["ExampleFolder"]:
     """Every folder with its pictures, texts, repeats and settings.
 
     Raises:
@@ -161,7 +164,7 @@ def _folders(job: Job, settings: Settings, out: Path) -> list["ExampleFolder"]:
     from pipeline.training_set import read_training_set
 
     files = {file.path: file for file in job.images()}
-    found = read_training_set(job.folder, settings.layout)
+    found = read_training_set(root, settings.layout)
     if found.problems:
         raise PlanError("the small files of this tree cannot be read as they stand: " + found.problems[0])
     examples = _examples(job, found, files)
@@ -171,7 +174,7 @@ def _folders(job: Job, settings: Settings, out: Path) -> list["ExampleFolder"]:
         captions = {record.caption_path.name for record in records if record.caption_path}
         names = set(found.tree.folders[parts].files) - {record.path.name for record in records} - captions
         if own:
-            path = Path(job.folder, *parts)
+            path = Path(root, *parts)
             is_absolute = settings.paths == "absolute"
             folders.append(
                 ExampleFolder(
@@ -183,7 +186,7 @@ def _folders(job: Job, settings: Settings, out: Path) -> list["ExampleFolder"]:
                 )
             )
     if not folders:
-        raise no_images(job.folder)
+        raise no_images(root)
     return folders
 
 

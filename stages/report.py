@@ -107,10 +107,13 @@ def _refuse_foreign_page(folder: Path) -> None:
 
 
 def _weigh(job: Job, files: Sequence["MediaFile"]) -> tuple[list[Weighed], dict[str, "Record"]]:
-    """Every picture with its repeats, and its record by its path relative to the project."""
-    from pipeline.training_set import read_training_set
+    """Every picture with its repeats, and its record by its path relative to the project.
 
-    found = read_training_set(job.folder)
+    Pictures beside the tree that is trained on, such as frames, are shown in no epoch.
+    """
+    from pipeline.training_set import read_training_set, training_root
+
+    found = read_training_set(training_root(job.folder, job.root))
     for problem in found.problems:
         job.warn(problem)
     records = {job.project.relative(record.path): record for record in found.records}

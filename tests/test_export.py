@@ -348,6 +348,13 @@ def test_kohya_reads_what_the_command_wrote(celforge: Celforge, tree: Path) -> N
     assert all(Path(path).is_file() for path in seen)
 
 
+def test_of_a_project_its_dataset_is_exported(celforge: Celforge, tree: Path) -> None:
+    save(project(tree) / "frames" / "f.png", seed=30)
+    answer = celforge("export", project(tree), "--to", "diffusion-pipe", "--json")
+    assert answer.json["pictures"] == 5
+    assert answer.json["tree"] == str(tree)
+
+
 def test_relative_paths_lead_from_the_files_to_the_pictures(celforge: Celforge, tree: Path) -> None:
     out = project(tree) / "out"
     assert celforge("export", tree, "--paths", "relative", "--out", out).exit_code == 0

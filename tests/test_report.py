@@ -228,8 +228,8 @@ def test_characters_are_weighed_by_repeats(celforge: Celforge, project: Path) ->
             job.set_fact(file, "characters", ["sabine"] if file.relative.startswith("a/") else ["mika"])
     celforge("report", project)
     text = (project / "report" / "index.html").read_text(encoding="utf-8")
-    assert "sabine: 7.5, 3 pictures" in text
-    assert "mika: 1, 1 picture<" in text
+    assert "sabine: 7.5, 3 pictures of it<" in text
+    assert "mika: 1, 1 picture of it<" in text
 
 
 def test_failures_are_named_with_stage_reason_and_file(celforge: Celforge, project: Path) -> None:
@@ -296,6 +296,24 @@ def test_only_so_many_pictures_are_shown(celforge: Celforge, project: Path) -> N
     page = read_page(project)
     assert len(page.all("img")) == 2
     assert "1 of 3 shown" in page.shown
+
+
+def test_in_a_project_the_dataset_is_what_is_trained_on(celforge: Celforge, project: Path) -> None:
+    (project / "celforge.toml").touch()
+    for number in range(2):
+        (project / "dataset" / "a").mkdir(parents=True, exist_ok=True)
+        os.link(project / "a" / f"{number}.png", project / "dataset" / "a" / f"{number}.png")
+    (project / "dataset" / "a" / "multiply.txt").write_text("3", encoding="utf-8")
+    facts(project, tags={"1girl": 0.9})
+    celforge("report", project)
+    page = read_page(project)
+    counted = tiles(page)
+    assert (counted["pictures"], counted["distinct pictures"]) == ("6", "4")
+    assert counted["shown in an epoch"] == "6"
+    assert "3 pictures, not trained on" in page.shown
+    assert "1girl: 4<" in (project / "report/index.html").read_text(encoding="utf-8"), (
+        "each picture counts once"
+    )
 
 
 def test_the_report_of_one_folder(celforge: Celforge, project: Path) -> None:

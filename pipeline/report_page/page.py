@@ -129,13 +129,14 @@ class Page:
         survey = self.survey
         if not survey.folders:
             return ""
-        top = sorted(survey.folders, key=lambda folder: -folder.exposures)[:TOP_FOLDERS]
+        trained = [folder for folder in survey.folders if folder.exposures]
+        top = sorted(trained, key=lambda folder: -folder.exposures)[:TOP_FOLDERS]
         rows = [
             Bar(_last_parts(one.relative or survey.name), one.exposures, note=_folder_note(one))
             for one in top
         ]
-        more = len(survey.folders) - len(top)
-        note = f" The {TOP_FOLDERS} largest of {len(survey.folders):,} folders." if more > 0 else ""
+        more = len(trained) - len(top)
+        note = f"The {TOP_FOLDERS} largest of {len(trained):,} folders." if more > 0 else ""
         parts = [
             card(
                 "Pictures that an epoch shows, by folder",
@@ -181,7 +182,7 @@ class Page:
         top = tags[:TOP_TAGS]
         charts_of_tags = "".join(
             card(
-                f"Tags {start + 1} to {min(start + TAGS_A_CHART, len(top))} of {len(tags):,}, pictures",
+                f"Tags {start + 1} to {min(start + TAGS_A_CHART, len(top))} of {len(tags):,}, by pictures",
                 charts.bars(
                     [Bar(one.value, one.images) for one in top[start : start + TAGS_A_CHART]],
                     title="Commonest tags",
@@ -205,13 +206,13 @@ class Page:
         spread = card(
             "How common tags are",
             charts.columns(
-                bins, title="Tags by how many pictures have them", axis="pictures with the tag, from"
+                bins, title="Tags by how many pictures have them", axis="distinct pictures with the tag, from"
             ),
             note,
         )
         rows = [(text(one.value), f"{one.images:,}", number_text(one.exposures)) for one in tags[:500]]
         name = "The 500 commonest tags as a table" if len(tags) > 500 else "All tags as a table"
-        found = table(("tag", "pictures", "an epoch shows"), rows)
+        found = table(("tag", "distinct pictures", "an epoch shows"), rows)
         return (
             f'<div class="cards">{charts_of_tags}{spread}</div>'
             f'<details class="card"><summary>{name}</summary>{found}</details>'
@@ -329,15 +330,17 @@ def _footer() -> str:
 
 def _share_bars(shares: Sequence[Share], title: str) -> str:
     """The largest of some shares, as bars; numbers in their own order."""
-    top = sorted(shares, key=lambda one: (-one.exposures, one.value))[:TOP_CHARACTERS]
+    trained = [one for one in shares if one.exposures]
+    top = sorted(trained, key=lambda one: (-one.exposures, one.value))[:TOP_CHARACTERS]
     if all(one.value.isdigit() for one in top):
         top.sort(key=lambda one: int(one.value))
-    rows = [Bar(one.value, one.exposures, note=_pictures(one.images)) for one in top]
+    rows = [Bar(one.value, one.exposures, note=f"{_pictures(one.images)} of it") for one in top]
     return charts.bars(rows, title=title)
 
 
 def _folder_note(folder: FolderSummary) -> str:
-    return f"{_pictures(len(folder.files))}, repeats {folder.repeats_text}"
+    repeats = f"repeats {folder.repeats_text}" if folder.exposures else "not trained on"
+    return f"{_pictures(len(folder.files))}, {repeats}"
 
 
 def _pictures(number: int) -> str:
@@ -364,7 +367,7 @@ def _dots(sizes: Mapping[tuple[int, int], int]) -> tuple[list[Dot], str]:
     note = f"{len(sizes):,} sizes" if len(sizes) != 1 else "1 size"
     note += f", rounded to {grid_px} px" if grid_px > 1 else ""
     dots = [Dot(width, height, number) for (width, height), number in sorted(counts.items())]
-    return dots, f"{note}; the area of a circle is its number of pictures."
+    return dots, f"{note}; the area of a circle is its number of distinct pictures."
 
 
 def _side_bins(sizes: Mapping[tuple[int, int], int]) -> list[Bar]:

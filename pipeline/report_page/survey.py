@@ -58,7 +58,7 @@ class FolderSummary:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many pictures have one value, such as a tag, and how often an epoch shows them."""
+    """How many distinct pictures have one value, such as a tag, and how often an epoch shows them."""
 
     value: str
     images: int
@@ -108,7 +108,7 @@ class Survey:
     name: str  # of the project
     folder: str  # what the report is of, relative to the project
     folders: tuple[FolderSummary, ...]
-    sizes: Mapping[tuple[int, int], int]  # (width, height) in pixels -> pictures
+    sizes: Mapping[tuple[int, int], int]  # (width, height) in pixels -> distinct pictures
     tags: tuple[Share, ...]
     characters: tuple[Share, ...]
     kinds: Mapping[str, tuple[Share, ...]]  # image_type, rating, num_people
@@ -152,17 +152,15 @@ def take_survey(
         sizes: width and height by content id, of those that are known.
     """
     files = [one for summary in folders for one in summary.files]
-    weights: dict[int, list[float]] = {}
+    exposures: dict[int, float] = {}
     for one in files:
-        weight = weights.setdefault(one.file.id, [0, 0.0])
-        weight[0] += 1
-        weight[1] += one.repeats
-    count = _FactCounter(catalog, weights)
+        exposures[one.file.id] = exposures.get(one.file.id, 0.0) + one.repeats
+    count = _FactCounter(catalog, exposures)
     return Survey(
         name=project.root.name,
         folder=folder,
         folders=tuple(folders),
-        sizes=Counter(sizes[one.file.id] for one in files if one.file.id in sizes),
+        sizes=Counter(sizes[media_id] for media_id in exposures if media_id in sizes),
         tags=count.members("tags"),
         characters=count.members("characters") or count.members("character_tags"),
         kinds={
@@ -189,9 +187,9 @@ def summarize(files: Sequence[Weighed]) -> list[FolderSummary]:
 class _FactCounter:
     """Counts the values of facts over pictures, the word that counts of each picture."""
 
-    def __init__(self, catalog: Catalog, weights: Mapping[int, Sequence[float]]) -> None:
+    def __init__(self, catalog: Catalog, exposures: Mapping[int, float]) -> None:
         self._catalog = catalog
-        self._weights = json.dumps([[media_id, *weight] for media_id, weight in weights.items()])
+        self._exposures = json.dumps(list(exposures.items()))
 
     def members(self, name: str) -> tuple[Share, ...]:
         """Shares of the keys of an object, or of the items of a list; the commonest first."""
@@ -206,20 +204,19 @@ class _FactCounter:
     def _count(self, name: str, value: str, join_part: str) -> tuple[Share, ...]:
         sql = f"""
             WITH wanted AS MATERIALIZED (
-                SELECT json_extract(value, '$[0]') AS media_id, json_extract(value, '$[1]') AS files,
-                       json_extract(value, '$[2]') AS exposures
-                FROM json_each(:weights)
+                SELECT json_extract(value, '$[0]') AS media_id, json_extract(value, '$[1]') AS exposures
+                FROM json_each(:exposures)
             ), fact AS MATERIALIZED (
-                SELECT media_id, value, files, exposures FROM (
-                    SELECT facts.media_id, facts.value, files, exposures, ROW_NUMBER() OVER (
+                SELECT media_id, value, exposures FROM (
+                    SELECT facts.media_id, facts.value, exposures, ROW_NUMBER() OVER (
                         PARTITION BY facts.media_id ORDER BY by_hand DESC, run_id DESC, source) AS place
                     FROM wanted JOIN facts ON facts.media_id = wanted.media_id AND facts.name = :name
                 ) WHERE place = 1
             )
-            SELECT {value} AS shown, SUM(files), SUM(exposures) FROM fact {join_part}
+            SELECT {value} AS shown, COUNT(*), SUM(exposures) FROM fact {join_part}
             WHERE shown IS NOT NULL GROUP BY shown ORDER BY 2 DESC, shown"""
-        rows = self._catalog.rows(sql, {"weights": self._weights, "name": name})
-        return tuple(Share(str(shown), int(files), float(exposures)) for shown, files, exposures in rows)
+        rows = self._catalog.rows(sql, {"exposures": self._exposures, "name": name})
+        return tuple(Share(str(shown), int(images), float(exposures)) for shown, images, exposures in rows)
 
 
 # A content that lies, or lay last, below the folder, each once with its first path
