@@ -148,7 +148,8 @@ def _caption_files(found: ForeignSet, subset: kohya.Subset) -> None:
         path = Path(os.path.abspath(os.path.join(subset.image_dir, name)))
         caption_path = path.with_suffix(subset.caption_extension)
         is_there = caption_path.suffix in SUFFIXES and caption_path.is_file()
-        record = Record((), path, Fraction(subset.num_repeats), caption_path if is_there else None)
+        caption_name = caption_path.name if is_there else None
+        record = Record((), str(path.parent), name, Fraction(subset.num_repeats), caption_name)
         text, problem = read_caption(record)
         if problem:
             found.problems.append((str(caption_path), problem))

@@ -26,19 +26,31 @@ class Record:
 
     Args:
         folder: below the tree, as its parts; () is the tree itself.
+        folder_path: absolute.
         repeats: how often an epoch shows it; 0 where its trainer would not read it.
-        caption_path: its caption file, where it has one.
+        caption_name: of its caption file, where it has one.
     """
 
     folder: tuple[str, ...]
-    path: Path
+    folder_path: str
+    name: str
     repeats: Fraction
-    caption_path: Path | None
+    caption_name: str | None
+
+    @property
+    def path(self) -> Path:
+        """Of the picture, absolute."""
+        return Path(self.folder_path, self.name)
+
+    @property
+    def caption_path(self) -> Path | None:
+        """Of its caption file, absolute."""
+        return Path(self.folder_path, self.caption_name) if self.caption_name else None
 
     @property
     def relative(self) -> str:
         """Below the tree, with forward slashes."""
-        return "/".join((*self.folder, self.path.name))
+        return "/".join((*self.folder, self.name))
 
 
 @dataclass(slots=True)
@@ -123,8 +135,7 @@ def _records(folder: Folder, repeats: dict[str, Fraction]) -> Iterator[Record]:
     for name in folder.images:
         stem = os.path.splitext(name)[0]
         caption = next((stem + suffix for suffix in SUFFIXES if stem + suffix in files), None)
-        path = Path(folder.path, caption) if caption else None
-        yield Record(folder.parts, Path(folder.path, name), repeats[name], path)
+        yield Record(folder.parts, folder.path, name, repeats[name], caption)
 
 
 def read_caption(record: Record) -> tuple[str | None, str]:
@@ -133,6 +144,5 @@ def read_caption(record: Record) -> tuple[str | None, str]:
     Raises:
         OSError: it cannot be read.
     """
-    if record.caption_path is None:
-        return None, ""
-    return decode_caption(record.caption_path.read_bytes())
+    path = record.caption_path
+    return (None, "") if path is None else decode_caption(path.read_bytes())

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from sys import intern
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import InputError, PipelineError, PlanError, SettingsError
@@ -18,7 +19,7 @@ from pipeline.plan import Plan, Write
 from pipeline.settings import Json, option
 
 if TYPE_CHECKING:
-    from pipeline.catalog import Fact, MediaFile
+    from pipeline.catalog import MediaFile
     from pipeline.exporting.examples import Example, ExampleFolder
     from pipeline.training_set import Record, TrainingSet
 
@@ -171,8 +172,8 @@ def _folders(job: Job, settings: Settings, root: Path, out: Path) -> list["Examp
     folders = []
     for parts, records in found.by_folder().items():
         own = [examples[record.path] for record in records if record.path in examples]
-        captions = {record.caption_path.name for record in records if record.caption_path}
-        names = set(found.tree.folders[parts].files) - {record.path.name for record in records} - captions
+        captions = {record.caption_name for record in records}
+        names = set(found.tree.folders[parts].files) - {record.name for record in records} - captions
         if own:
             path = Path(root, *parts)
             is_absolute = settings.paths == "absolute"
@@ -212,13 +213,21 @@ def _examples(job: Job, found: "TrainingSet", files: Mapping[Path, "MediaFile"])
     return examples
 
 
-def _facts(job: Job, files: Sequence["MediaFile"]) -> dict[int, dict[str, "Fact"]]:
+def _facts(job: Job, files: Sequence["MediaFile"]) -> dict[int, dict[str, Any]]:
+    """Values by content and name; tags are shared texts, of which a large set has few and millions."""
     from pipeline.known_facts import counting_facts
 
-    return dict(counting_facts(job.catalog, ("tags", "caption", *FACTS), [file.id for file in files]))
+    known: dict[int, dict[str, Any]] = {}
+    names = ("tags", "caption", *FACTS)
+    for media_id, facts in counting_facts(job.catalog, names, [file.id for file in files]):
+        values = {name: fact.value for name, fact in facts.items()}
+        if "tags" in values:
+            values["tags"] = tuple(map(intern, values["tags"]))
+        known[media_id] = values
+    return known
 
 
-def _example(record: "Record", known: Mapping[str, "Fact"]) -> "Example":
+def _example(record: "Record", known: Mapping[str, Any]) -> "Example":
     """One picture: the text of its caption file, or, without one, the caption that the catalogue knows.
 
     Raises:
@@ -233,15 +242,15 @@ def _example(record: "Record", known: Mapping[str, "Fact"]) -> "Example":
         text, problem = None, error.strerror or str(error)
     if text is None and problem:
         raise InputError(f"{record.caption_path} cannot be used: {problem}", hint="save it again as UTF-8")
-    if record.caption_path is None:
-        text = str(known["caption"].value) if "caption" in known else ""
-    facts: dict[str, Json] = {name: known[name].value for name in FACTS if name in known}
+    if record.caption_name is None:
+        text = str(known["caption"]) if "caption" in known else ""
+    facts: dict[str, Json] = {name: known[name] for name in FACTS if name in known}
     return Example(
-        record.path.name,
+        record.name,
         record.repeats,
         " ".join((text or "").split()),
-        record.caption_path.suffix if record.caption_path else "",
-        tuple(known["tags"].value) if "tags" in known else (),
+        os.path.splitext(record.caption_name)[1] if record.caption_name else "",
+        known.get("tags", ()),
         facts,
     )
 

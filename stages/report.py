@@ -113,14 +113,17 @@ def _weigh(job: Job, files: Sequence["MediaFile"]) -> tuple[list[Weighed], dict[
     """
     from pipeline.training_set import read_training_set, training_root
 
-    found = read_training_set(training_root(job.folder, job.root))
+    top = training_root(job.folder, job.root)
+    found = read_training_set(top)
     for problem in found.problems:
         job.warn(problem)
-    records = {job.project.relative(record.path): record for record in found.records}
+    prefix = job.project.relative(top)
+    prefix = "" if prefix == "." else f"{prefix}/"
+    records = {prefix + record.relative: record for record in found.records}
     weighed = []
     for file in files:
         record = records.get(file.relative)
-        is_captioned = record is not None and record.caption_path is not None
+        is_captioned = record is not None and record.caption_name is not None
         weighed.append(Weighed(file, float(record.repeats) if record else 0.0, is_captioned))
     return weighed, records
 
