@@ -67,8 +67,9 @@ def run(job: Job, settings: Settings) -> Report:
     shown = _choose(folders, settings.pictures)
     dropped = dropped_pictures(job.catalog, folder)
     groups, extra = _drop_groups(job, dropped[:MOST_DROPPED_SHOWN])
-    to_show = [one.file for ones in shown.values() for one in ones if one.file.id in sizes]
-    thumbnails = _thumbnails(job, [*to_show, *extra], settings)
+    wanted = (one.file for ones in shown.values() for one in ones)
+    readable = [file for file in wanted if file.id in sizes and file.id not in unreadable]
+    thumbnails = _thumbnails(job, [*readable, *extra], settings)
     survey = take_survey(job.catalog, job.project, folder, folders, dropped, sizes)
     pictures = Pictures(
         shown=shown,

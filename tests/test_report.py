@@ -233,14 +233,19 @@ def test_characters_are_weighed_by_repeats(celforge: Celforge, project: Path) ->
 
 
 def test_failures_are_named_with_stage_reason_and_file(celforge: Celforge, project: Path) -> None:
+    celforge("report", project)
     (project / "b" / "empty.png").write_bytes(b"")
+    whole = (project / "a" / "0.png").read_bytes()
+    (project / "b" / "cut.png").write_bytes(whole[: len(whole) // 2])  # its header can be read
+    assert celforge("report", project).exit_code == 3, "nobody had named them"
     assert celforge("ingest", project).exit_code == 3
     answer = celforge("report", project)
     assert answer.exit_code == 0, "what another stage found broken is told by the page, not found again"
     page = read_page(project)
     assert "b/empty.png" in page.shown
     assert "empty file" in page.shown
-    assert tiles(page)["failed"] == "1"
+    assert "truncated" in page.shown
+    assert tiles(page)["failed"] == "2"
     assert "no picture to show" in page.shown
 
 
