@@ -189,6 +189,3 @@ def _free_name(path: Path, taken: set[str]) -> str:
 
 def _decimal(value: Fraction) -> str:
     return f"{float(value):.6f}".rstrip("0").rstrip(".")
-
-
-__all__ = ["HAS_PLAN", "Settings", "run"]

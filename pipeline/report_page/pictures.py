@@ -54,14 +54,6 @@ def read_size(file: MediaFile) -> dict[str, Json]:
     return {"width_px": header.width_px, "height_px": header.height_px}
 
 
-def webp_size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels of a small picture that was made here."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
-        return image.size
-
-
 def quotas(sizes: Mapping[T, int], most: int) -> dict[T, int]:
     """Share out how many of each folder are shown: small ones whole, large ones equally many.
 
