@@ -36,6 +36,10 @@ COMMANDS: dict[str, Row] = {
         "Show what is known about a folder, by stage, outcome and reason.",
         "Project",
     ),
+    "report": stage(
+        "stages.report",
+        "Write a page about the data set: pictures by folder, balance, tags, sizes, drops and failures.",
+    ),
     "ingest": stage(
         "stages.ingest",
         "Take a folder of screenshots in: read every picture, and name those that cannot be used.",
@@ -48,6 +52,13 @@ COMMANDS: dict[str, Row] = {
         "stages.dedupe",
         "Drop near-identical pictures over a whole set, and keep the best of each.",
     ),
+    "identify": stage(
+        "stages.identify", "Name the characters in pictures, by their folders or by their tags."
+    ),
+    "caption": stage(
+        "stages.caption", "Write captions from tags, characters and whatever else is known of a picture."
+    ),
+    "sync": stage("stages.sync", "Take in what was changed by hand: captions, tags in them, folders."),
     "arrange": stage(
         "stages.arrange",
         "Put pictures into a tree by character, as trainers balance them: n_characters/character.",
@@ -60,6 +71,14 @@ COMMANDS: dict[str, Row] = {
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
     ),
+    "export": stage(
+        "stages.export",
+        "Write a data set as the files of another trainer: kohya's JSON, OneTrainer, ai-toolkit and others.",
+    ),
+    "import-dataset": stage(
+        "stages.import_dataset",
+        "Take in a list of pictures of another trainer: EveryDream's JSON, kohya's TOML or JSON, JSON lines.",
+    ),
     "undo": Row("pipeline.commands.undo", "Take back the last change of files.", "Project"),
     "catalog": Row(
         "pipeline.commands.catalog", "Export and import what is known about the images.", "Project"
@@ -71,6 +90,7 @@ COMMANDS: dict[str, Row] = {
 }
 
 JOB_SECTION = "job"
+CHARACTERS_SECTION = "characters"  # tables of tables: pipeline/characters.py
 
 
 def load(name: str) -> ModuleType:
@@ -93,4 +113,5 @@ def settings_classes() -> dict[str, type]:
 
 def section_names() -> Mapping[str, object]:
     """The names that a section of celforge.toml may have, without importing a stage."""
-    return {JOB_SECTION: None} | {name: None for name, row in COMMANDS.items() if row.has_settings}
+    stages = {name: None for name, row in COMMANDS.items() if row.has_settings}
+    return {JOB_SECTION: None, CHARACTERS_SECTION: None} | stages

@@ -30,7 +30,7 @@ DATASET = "dataset"  # where the tree is made, at the top of the project
 class Settings:
     """Section [arrange] of celforge.toml."""
 
-    out: Path | None = option(  # noqa: RUF009 - option() makes a field
+    out: Path | None = option(
         None,
         "Where the tree is made, inside the project; dataset at its top when left out.",
         metavar="FOLDER",

@@ -40,7 +40,7 @@ NOT_KNOWN = "not known"
 class Settings:
     """Section [balance] of celforge.toml."""
 
-    weight_csv: Path | None = option(  # noqa: RUF009 - option() makes a field
+    weight_csv: Path | None = option(
         None,
         "Weights of folders, lines of: name or pattern,weight. Folders that no line speaks of weigh 1.",
         metavar="FILE",

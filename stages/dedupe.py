@@ -49,7 +49,7 @@ class Settings:
     protect: tuple[Path, ...] = option(
         (), "Never drop what lies in this folder; others are dropped in favour of it.", metavar="FOLDER"
     )
-    embedding: Path | None = option(  # noqa: RUF009 - a field
+    embedding: Path | None = option(
         None, "An ONNX image model whose vectors find more; what it finds is dropped unseen.", metavar="FILE"
     )
     embedding_threshold: float = option(
@@ -61,7 +61,7 @@ class Settings:
     device: Literal["auto", "cuda", "tensorrt", "directml", "coreml", "openvino", "rocm", "cpu"] = option(
         "auto", "Where the model of --embedding runs.", affects_result=False
     )
-    sheet: Path | None = option(  # noqa: RUF009 - a field
+    sheet: Path | None = option(
         None,
         "Where the contact sheet of the groups is written, also in a dry run; else report/ gets one.",
         metavar="FILE",

@@ -30,7 +30,7 @@ class Settings:
         "What is made beside the tree: a dataset TOML over it, or folders N_name of links or copies.",
         only_if=_ONLY_BESIDE,
     )
-    output: Path | None = option(  # noqa: RUF009 - a field, as for every other type
+    output: Path | None = option(
         None,
         "Folder that is made: kohya/ at the top of the project, or FOLDER-kohya beside a FOLDER that is its "
         "own project.",

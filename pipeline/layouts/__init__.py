@@ -1,1 +1,1 @@
-"""Trees that trainers read: EveryDream folders with their small files, kohya folders and dataset TOML."""
+"""What both sides of a tree of pictures need: stages write it, trainers read it."""

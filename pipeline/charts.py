@@ -1,0 +1,299 @@
+"""Charts as inline SVG: bars, columns, and a scatter of sizes; drawn by plain text, for light and dark.
+
+Positions across are percents and positions down are pixels, so a chart fills the width it is given while its
+text keeps its size, on a telephone as on a wide screen. Colours are CSS variables with a default of their
+own: a page sets them, or takes `STYLE` as it is. Every chart has a name and its numbers as text for screen
+readers. The same values always give the same bytes.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+# Ink on surface is at least 7:1, muted ink at least 4.5:1, in both schemes.
+STYLE = """
+.chart { --c-ink: #1c2330; --c-muted: #5a6475; --c-grid: #e0e4ea; --c-fill: #2f6fde; --c-soft: #2f6fde55; }
+@media (prefers-color-scheme: dark) {
+  .chart { --c-ink: #e8ebf1; --c-muted: #a3adbd; --c-grid: #333b49; --c-fill: #7aa7ff; --c-soft: #7aa7ff55; }
+}
+.chart { display: block; width: 100%; overflow: visible; }
+.chart text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+.chart text { fill: var(--c-ink); font-variant-numeric: tabular-nums; }
+.chart .muted { fill: var(--c-muted); font-size: 11px; }
+.chart .fill { fill: var(--c-fill); }
+.chart .dot { fill: var(--c-soft); stroke: var(--c-fill); }
+.chart .grid { stroke: var(--c-grid); }
+.chart .guide { stroke: var(--c-muted); stroke-dasharray: 3 4; }
+""".strip()
+
+ROW_PX, BAR_PX = 26, 14  # of a bar chart
+LABEL_PERCENT, BARS_PERCENT = 36.0, 48.0  # what is left holds the value
+PLOT_LEFT, PLOT_WIDTH = 10.0, 87.0  # percent of the width: the plot of columns and scatters
+PLOT_TOP_PX, PLOT_HEIGHT_PX = 28, 180
+AXIS_PX = 40  # below a plot: labels of the axis, and its name
+MOST_LABELS = 8  # below columns: more would touch on a telephone
+TIMES = "\N{MULTIPLICATION SIGN}"
+MOST_SPOKEN = 12  # values that a screen reader is told
+SMALLEST_DOT_PX, LARGEST_DOT_PX = 3.0, 16.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar or column.
+
+    Args:
+        text: how the value is written; as a number when empty.
+        note: more, shown when the pointer rests on it.
+    """
+
+    label: str
+    value: float
+    text: str = ""
+    note: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The value as text."""
+        return self.text or number_text(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """So many things of one size."""
+
+    x: float
+    y: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ray:
+    """A line from the origin through all sizes of one ratio, x over y."""
+
+    label: str
+    ratio: float
+
+
+def bars(items: Sequence[Bar], *, title: str, most: float | None = None) -> str:
+    """Lying bars, one a row, in the order given; labels that are too long are cut, never wrapped.
+
+    Args:
+        title: names the chart for those who cannot see it; the page has its own heading.
+        most: value of the longest bar possible, for several charts of one scale; else the largest value.
+    """
+    height = max(ROW_PX, ROW_PX * len(items))
+    most = most or max((item.value for item in items), default=0) or 1
+    rows = [_bar(item, index * ROW_PX, most) for index, item in enumerate(items)]
+    return _svg(height, title, _spoken(items), rows or [_nothing()])
+
+
+def _bar(item: Bar, top_px: int, most: float) -> str:
+    width = BARS_PERCENT * max(0.0, item.value) / most
+    middle, bar_top = top_px + ROW_PX / 2 + 4, top_px + (ROW_PX - BAR_PX) / 2
+    label = f'<text x="0" y="{_px(ROW_PX / 2 + 4)}">{_text(item.label)}</text>'
+    return (
+        f"<g><title>{_text(_tip(item))}</title>"
+        f'<svg x="0" y="{top_px}" width="{_percent(LABEL_PERCENT)}" height="{ROW_PX}">{label}</svg>'
+        f'<rect class="fill" x="{_percent(LABEL_PERCENT + 1)}" y="{_px(bar_top)}" rx="3" '
+        f'width="{_percent(width)}" height="{BAR_PX}"/>'
+        f'<text x="{_percent(LABEL_PERCENT + 1 + width)}" dx="6" y="{_px(middle)}">'
+        f"{_text(item.shown)}</text></g>"
+    )
+
+
+def columns(items: Sequence[Bar], *, title: str, axis: str) -> str:
+    """Standing columns beside each other, such as a histogram; each label stands below its column.
+
+    Args:
+        axis: what the labels count, with its unit: `shorter side, px`.
+    """
+    if not items:
+        return _svg(ROW_PX, title, "", [_nothing()])
+    ticks = nice_ticks(max(item.value for item in items))
+    parts = [_grid_line(tick, ticks[-1]) for tick in ticks]
+    step = PLOT_WIDTH / len(items)
+    every = math.ceil(len(items) / MOST_LABELS)
+    for index, item in enumerate(items):
+        parts.append(_column(item, PLOT_LEFT + index * step, step, ticks[-1], has_label=index % every == 0))
+    parts.append(_axis_name(axis))
+    return _svg(PLOT_TOP_PX + PLOT_HEIGHT_PX + AXIS_PX, title, _spoken(items), parts)
+
+
+def _column(item: Bar, left: float, step: float, most: float, *, has_label: bool) -> str:
+    height = PLOT_HEIGHT_PX * item.value / most
+    top, middle = PLOT_TOP_PX + PLOT_HEIGHT_PX - height, _percent(left + step / 2)
+    label = ""
+    if has_label:
+        below = PLOT_TOP_PX + PLOT_HEIGHT_PX + 16
+        label = (
+            f'<text class="muted" x="{middle}" y="{below}" text-anchor="middle">{_text(item.label)}</text>'
+        )
+    value = ""
+    if item.value and step >= PLOT_WIDTH / 12:
+        value = f'<text x="{middle}" y="{_px(top - 5)}" text-anchor="middle">{_text(item.shown)}</text>'
+    return (
+        f"<g><title>{_text(_tip(item))}</title>"
+        f'<rect class="fill" x="{_percent(left + step * 0.1)}" y="{_px(top)}" rx="2" '
+        f'width="{_percent(step * 0.8)}" height="{_px(height)}"/>{value}{label}</g>'
+    )
+
+
+def scatter(dots: Sequence[Dot], *, title: str, x_axis: str, y_axis: str, rays: Sequence[Ray] = ()) -> str:
+    """Sizes as circles whose area is their number; the commonest are labelled with theirs.
+
+    Args:
+        x_axis, y_axis: what is counted, with its unit; both axes begin at 0 and have one scale's ticks each.
+        rays: ratios to draw as lines, for orientation.
+    """
+    if not dots:
+        return _svg(ROW_PX, title, "", [_nothing()])
+    height = PLOT_HEIGHT_PX + 100
+    xs, ys = nice_ticks(max(dot.x for dot in dots)), nice_ticks(max(dot.y for dot in dots))
+    parts = [_grid_line(tick, ys[-1], height=height) for tick in ys]
+    parts += [_x_tick(tick, xs[-1], height) for tick in xs]
+    parts += [_ray(ray, xs[-1], ys[-1], height) for ray in rays]
+    by_count = sorted(dots, key=lambda dot: (-dot.count, dot.x, dot.y))
+    parts += [_dot(dot, by_count[0].count, xs[-1], ys[-1], height) for dot in by_count]
+    parts += _dot_labels(by_count, xs[-1], ys[-1], height)
+    parts += [_axis_name(x_axis, height=height), f'<text class="muted" x="0" y="10">{_text(y_axis)}</text>']
+    spoken = ", ".join(_dot_text(dot) for dot in by_count[:MOST_SPOKEN])
+    return _svg(PLOT_TOP_PX + height + AXIS_PX, title, spoken, parts)
+
+
+def _dot(dot: Dot, most: int, x_most: float, y_most: float, height: int) -> str:
+    radius = max(SMALLEST_DOT_PX, LARGEST_DOT_PX * math.sqrt(dot.count / most))
+    x, y = _place(dot.x, dot.y, x_most, y_most, height)
+    circle = f'<circle class="dot" cx="{_percent(x)}" cy="{_px(y)}" r="{_px(radius)}"/>'
+    return f"<g><title>{_text(_dot_text(dot))}</title>{circle}</g>"
+
+
+def _dot_labels(by_count: Sequence[Dot], x_most: float, y_most: float, height: int) -> list[str]:
+    """Labels of the commonest sizes, none over another."""
+    parts: list[str] = []
+    taken: list[tuple[float, float]] = []
+    for dot in by_count[:8]:
+        x, y = _place(dot.x, dot.y, x_most, y_most, height)
+        if any(abs(y - other_y) < 16 and abs(x - other_x) < 36 for other_x, other_y in taken):
+            continue
+        taken.append((x, y))
+        is_right = x > 50
+        anchor = "end" if is_right else "start"
+        radius = max(SMALLEST_DOT_PX, LARGEST_DOT_PX * math.sqrt(dot.count / by_count[0].count))
+        away = radius + 5
+        where = f'x="{_percent(x)}" dx="{_px(-away if is_right else away)}" y="{_px(y + 4)}"'
+        parts.append(f'<text {where} text-anchor="{anchor}">{_text(_dot_text(dot))}</text>')
+    return parts
+
+
+def _ray(ray: Ray, x_most: float, y_most: float, height: int) -> str:
+    end_x = min(x_most, y_most * ray.ratio)
+    end_y = end_x / ray.ratio
+    x, y = _place(end_x, end_y, x_most, y_most, height)
+    start_x, start_y = _place(0, 0, x_most, y_most, height)
+    line = f'x1="{_percent(start_x)}" y1="{_px(start_y)}" x2="{_percent(x)}" y2="{_px(y)}"'
+    text = (
+        f'<text class="muted" x="{_percent(x)}" y="{_px(y - 4)}" text-anchor="end">{_text(ray.label)}</text>'
+    )
+    return f'<line class="guide" {line}/>{text}'
+
+
+def _place(x: float, y: float, x_most: float, y_most: float, height: int) -> tuple[float, float]:
+    """Percent across and pixels down."""
+    return PLOT_LEFT + PLOT_WIDTH * x / x_most, PLOT_TOP_PX + height * (1 - y / y_most)
+
+
+def _grid_line(tick: float, most: float, *, height: int = PLOT_HEIGHT_PX) -> str:
+    y = PLOT_TOP_PX + height * (1 - tick / most)
+    line = f'<line class="grid" x1="{_percent(PLOT_LEFT)}" x2="{_percent(PLOT_LEFT + PLOT_WIDTH)}"'
+    text = f'<text class="muted" x="{_percent(PLOT_LEFT)}" dx="-5" y="{_px(y + 4)}" text-anchor="end">'
+    return f'{line} y1="{_px(y)}" y2="{_px(y)}"/>{text}{number_text(tick)}</text>'
+
+
+def _x_tick(tick: float, most: float, height: int) -> str:
+    x = _percent(PLOT_LEFT + PLOT_WIDTH * tick / most)
+    line = f'<line class="grid" x1="{x}" x2="{x}" y1="{PLOT_TOP_PX}" y2="{PLOT_TOP_PX + height}"/>'
+    y = PLOT_TOP_PX + height + 16
+    return f'{line}<text class="muted" x="{x}" y="{y}" text-anchor="middle">{number_text(tick)}</text>'
+
+
+def _axis_name(text: str, *, height: int = PLOT_HEIGHT_PX) -> str:
+    y = PLOT_TOP_PX + height + 34
+    x = _percent(PLOT_LEFT + PLOT_WIDTH)
+    return f'<text class="muted" x="{x}" y="{y}" text-anchor="end">{_text(text)}</text>'
+
+
+def _nothing() -> str:
+    return '<text class="muted" x="0" y="17">nothing to show</text>'
+
+
+def _svg(height_px: int, title: str, spoken: str, parts: Iterable[str]) -> str:
+    label = escape(clean(f"{title}: {spoken}" if spoken else title), quote=True)
+    head = f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" width="100%" height="{height_px}"'
+    return f'{head} role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _spoken(items: Sequence[Bar]) -> str:
+    text = ", ".join(f"{item.label} {item.shown}" for item in items[:MOST_SPOKEN])
+    more = len(items) - MOST_SPOKEN
+    return f"{text}, and {more:,} more" if more > 0 else text
+
+
+def _tip(item: Bar) -> str:
+    return f"{item.label}: {item.shown}" + (f", {item.note}" if item.note else "")
+
+
+def _dot_text(dot: Dot) -> str:
+    return f"{dot.x:g}{TIMES}{dot.y:g}: {dot.count:,}"
+
+
+def nice_ticks(most: float, about: int = 4) -> list[float]:
+    """Round numbers from 0 to at least `most`, in steps of 1, 2 or 5 times a power of ten.
+
+    Counts have no halves: the smallest step is 1.
+    """
+    if most <= 0:
+        return [0.0, 1.0]
+    raw = most / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = max(1.0, next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999))
+    return [step * index for index in range(math.ceil(most / step - 1e-9) + 1)]
+
+
+def number_text(value: float) -> str:
+    """A number as people read it: 12,345, and 2.5 with as many decimals as it needs, two at most."""
+    text = f"{value:,.2f}"
+    return text.rstrip("0").rstrip(".")
+
+
+def document(chart: str, *, width_px: int = 720) -> str:
+    """A chart as an SVG file of its own, on white or near-black as the reader's screen is set."""
+    background = (
+        "svg { background: #ffffff; } @media (prefers-color-scheme: dark) { svg { background: #12161d; } }"
+    )
+    head, body = chart.split(">", 1)
+    head = head.replace('width="100%"', f'width="{width_px}"', 1)
+    return f"{head}><style>{STYLE} {background}</style>{body}\n"
+
+
+def _text(text: str) -> str:
+    return escape(clean(text), quote=False)
+
+
+def clean(text: str) -> str:
+    """Text without what no HTML and no XML may hold: control characters and lone surrogates become �."""
+    if text.isprintable():
+        return text
+    return "".join("�" if _is_forbidden(char) else char for char in text)
+
+
+def _is_forbidden(char: str) -> bool:
+    return (ord(char) < 32 and char != "\n") or 0x7F <= ord(char) < 0xA0 or 0xD800 <= ord(char) < 0xE000
+
+
+def _percent(value: float) -> str:
+    return f"{round(value, 2):g}%"
+
+
+def _px(value: float) -> str:
+    return f"{round(value, 1):g}"
