@@ -206,7 +206,8 @@ def _edit_tags(
     tags: dict[str, Any] = {} if is_whole or not said else dict(said[0].value)
     keys = {tag_key(tag) for tag in tags}
     kept = {tag: prob for tag, prob in tags.items() if tag_key(tag) not in removed}
-    new = {tag: None for tag in added if tag not in keys}
+    scores = {tag_key(tag): score for one in said if not one.by_hand for tag, score in one.value.items()}
+    new = {tag: scores.get(tag) for tag in added if tag not in keys}
     if new or len(kept) != len(tags):
         edit.actions.append(SetFact(file.content, TAGS, kept | new, HAND, by_hand=True))
 

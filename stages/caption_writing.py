@@ -74,6 +74,7 @@ class Writer:
     lines: Lines | None = None  # of captions.jsonl
     blank: list[MediaFile] = field(default_factory=list)
     side_texts: dict[str, str] = field(default_factory=dict)  # path below the root: text
+    _targets: set[Path] = field(default_factory=set)  # caption files that are written
 
     def take(self, places: Sequence[MediaFile], facts: Facts) -> None:
         """Decide on one content, which may lie at several places."""
@@ -146,11 +147,18 @@ class Writer:
         target = caption_paths(file.path)[self.suffix] if self.suffix else None
         stands = found.get(self.suffix)
         state = UNCHANGED
+        if target is not None and target in self._targets:  # a copy of the picture, which shares its caption
+            self.outcomes.setdefault(WRITTEN, []).append(file)
+            return
+        if target is not None:
+            self._targets.add(target)
         if target is not None and (stands is None or stands.text != text):
             expects = None if stands is None else stands.sha256
             self.actions.append(Write(target, text, expects=expects))
             self.texts.append((file, target, text))
             state = WRITTEN
+        elif target is not None and stands is not None and not stands.is_ours:
+            self.texts.append((file, target, text))  # a person's words, handed over by --overwrite
         elif self.lines is not None:
             self.texts.append((file, file.path, text))
             state = WRITTEN if self.lines.set(self._inside(file), text) else UNCHANGED

@@ -1,7 +1,8 @@
 """Text for a picture from any captioner: a program, or a function in Python.
 
 A program gets the path in the place of `{image}` and prints the text; a function `package.module:name` gets
-the path and returns it. No shell is involved.
+the path and returns it. No shell is involved. When a file named before `{image}` changes, such as a script or
+weights, pictures are described anew.
 """
 
 import hashlib
@@ -39,7 +40,7 @@ class Captioner:
     """A captioner ready to be asked.
 
     Args:
-        key: what may change its text: how it is called, and the bytes of its files.
+        key: what may change its text: how it is called, and the bytes of the files named before {image}.
     """
 
     name: str
@@ -70,7 +71,8 @@ def load_captioner(text: str, timeout_s: float) -> Captioner:
     if program is None:
         raise SettingsError(f"there is no program {words[0]}", hint="give its path, or add it to PATH")
     key: dict[str, Json] = {"program": text}
-    for word in (program, *words[1:]):
+    before_image = next(place for place, word in enumerate(words) if "{image}" in word)
+    for word in (program, *words[1:before_image]):  # scripts and weights; what follows may be its output
         if os.path.isfile(word):
             key[f"sha256 of {word}"] = _sha256(Path(word))
     command = _Program((program, *words[1:]), timeout_s)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conftest import Celforge
 from PIL import Image
 
 from pipeline.catalog import Catalog
+from tests.conftest import Celforge
 
 OLD_S = 1_600_000_000
 
@@ -18,7 +18,7 @@ def draw(path: Path, number: int) -> str:
     """A small picture like no other number's; returns its content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4), (number % 256, number // 256, 7)).save(path, "PNG")
-    os.utime(path, (OLD_S, OLD_S))
+    os.utime(path, (OLD_S + number, OLD_S + number))
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
