@@ -38,6 +38,15 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "tag": stage(
+        "stages.tag",
+        "Tag pictures, and keep every probability, so that thresholds can change later without a model.",
+    ),
+    "tags": Row(
+        "pipeline.commands.tags",
+        "Count, search and edit the tags of a folder, and draw a chart of them.",
+        "Data",
+    ),
     "status": Row(
         "pipeline.commands.status",
         "Show what is known about a folder, by stage, outcome and reason.",
