@@ -304,7 +304,7 @@ def _rgb(image: Image.Image, container: Container) -> Pixels:
     else:
         # Pillow takes the inks of every JPEG for inverted
         upright = ImageChops.invert(image) if container.has_plain_inks else image
-        pixels = np.asarray(upright.convert("RGB"))
+        pixels = np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
     if container.colour_key is None:
         return pixels
     samples = np.atleast_3d(np.asarray(image if image.mode != "1" else image.convert("L")))

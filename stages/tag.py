@@ -182,6 +182,7 @@ def note_facts(job: Job, kept: Sequence[Mapped[bytes]], selector: "Selector", so
 
     names = tuple(FACTS.values())
     by_hand = _facts_by_hand(job)
+    noted = _facts_noted(job, source)
     edited = {media_id for media_id, name, _ in by_hand if name == "tags"}
     counts: list[int] = []
     ratings: Counter[str] = Counter()
@@ -197,7 +198,7 @@ def note_facts(job: Job, kept: Sequence[Mapped[bytes]], selector: "Selector", so
                         continue
                     if name in facts:
                         job.set_fact(file, name, facts[name], source=source)
-                    else:
+                    elif (file.id, name) in noted:
                         job.catalog.clear_fact(file.id, name, source)
                 job.settle(file, "kept")
                 counts.append(len(facts["tags"]))  # type: ignore[arg-type]
@@ -209,6 +210,11 @@ def note_facts(job: Job, kept: Sequence[Mapped[bytes]], selector: "Selector", so
 def _facts_by_hand(job: Job) -> set[tuple[int, str, str]]:
     sql = "SELECT media_id, name, source FROM facts WHERE by_hand"
     return {(row[0], row[1], row[2]) for row in job.catalog.rows(sql)}
+
+
+def _facts_noted(job: Job, source: str) -> set[tuple[int, str]]:
+    """What this source said before, which a new threshold may take back."""
+    return set(job.catalog.rows("SELECT media_id, name FROM facts WHERE source = ?", (source,)).fetchall())
 
 
 def _chunks(kept: Sequence[Mapped[bytes]]) -> "Iterator[list[tuple[MediaFile, list[bytes]]]]":

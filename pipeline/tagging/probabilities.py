@@ -155,16 +155,18 @@ class Selector:
             return {}
         knows = self._knows[:, places]
         taken, shares = self._joined(values, thresholds, knows)
-        facts: dict[str, Json] = {}
         categories = self._categories[places]
-        for number, category in enumerate(CATEGORIES):
-            if category == "rating":
-                continue
-            chosen = np.flatnonzero(taken & (categories == number))
-            by_share = chosen[np.argsort(-shares[chosen], kind="stable")]
-            tags = {self._names[places[at]]: round(float(shares[at]), DIGITS) for at in by_share}
-            if tags:
-                facts[FACTS[category]] = list(tags) if category in _LISTS else tags
+        chosen = np.flatnonzero(taken & (categories != RATING) & (categories >= 0))
+        chosen = chosen[np.argsort(-shares[chosen], kind="stable")]
+        rounded = np.round(shares[chosen].astype(np.float64), DIGITS).tolist()
+        tags: dict[str, dict[str, float]] = {}
+        for place, category, share in zip(
+            places[chosen].tolist(), categories[chosen].tolist(), rounded, strict=True
+        ):
+            tags.setdefault(FACTS[CATEGORIES[category]], {})[self._names[place]] = share
+        facts: dict[str, Json] = {
+            name: list(found) if name in _LISTS else found for name, found in tags.items()
+        }
         ratings = np.flatnonzero((categories == RATING) & knows.any(0))
         if self._rating_wanted and len(ratings):
             likeliest = ratings[np.argmax(values[:, ratings].sum(0))]
