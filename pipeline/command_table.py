@@ -52,6 +52,15 @@ COMMANDS: dict[str, Row] = {
         "stages.dedupe",
         "Drop near-identical pictures over a whole set, and keep the best of each.",
     ),
+    "tag": stage(
+        "stages.tag",
+        "Tag pictures, and keep every probability, so that thresholds can change later without a model.",
+    ),
+    "tags": Row(
+        "pipeline.commands.tags",
+        "Count, search and edit the tags of a folder, and draw a chart of them.",
+        "Data",
+    ),
     "identify": stage(
         "stages.identify", "Name the characters in pictures, by their folders or by their tags."
     ),

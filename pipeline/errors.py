@@ -97,6 +97,10 @@ class DeviceError(PipelineError):
     """The device asked for (a GPU, usually) cannot be used on this machine, or failed while it worked."""
 
 
+class HubError(PipelineError):
+    """A model file cannot be had: gated, missing, no network, or not the file that is pinned."""
+
+
 class InterruptedRunError(PipelineError):
     """SIGINT or SIGTERM arrived; the items in hand were finished and saved."""
 

@@ -10,11 +10,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pipeline
 from pipeline import console
+from pipeline.batches import BatchWork, run_in_batches
 from pipeline.catalog import Catalog, MediaFile, Outcome
 from pipeline.console import LOG
 from pipeline.errors import (
@@ -185,6 +187,41 @@ class Job:
             TooManyFailuresError: more than --max-failures.
             DiskFullError: no room for the results.
         """
+        run = partial(run_in_workers, function, workers=self.workers, processes=processes)
+        return self._mapped(run, files, step, key, unit, bar)
+
+    def map_batches(
+        self,
+        open_work: Callable[[], BatchWork[MediaFile, T]],
+        files: Sequence[MediaFile],
+        *,
+        step: str,
+        key: Mapping[str, Json],
+        unit: str = "image",
+    ) -> Mapped[T]:
+        """Like `map`, for a model that works on batches: kept, resumed and reported the same way.
+
+        Args:
+            open_work: loads the model; called only when there is something to do.
+
+        Raises:
+            DeviceError: as `open_work` and the model raise it; what is done is saved.
+        """
+
+        def run(items: Sequence[MediaFile], **asked: Any) -> Iterator[tuple[MediaFile, T | Failed]]:
+            return run_in_batches(open_work(), items, self.workers, **asked) if items else iter(())
+
+        return self._mapped(run, files, step, key, unit, None)
+
+    def _mapped(
+        self,
+        run: Callable[..., Iterator[tuple[MediaFile, T | Failed]]],
+        files: Sequence[MediaFile],
+        step: str,
+        key: Mapping[str, Json],
+        unit: str,
+        bar: console.Counter | None,
+    ) -> Mapped[T]:
         step_id = self.catalog.step_id(step, dict(key))
         assert step_id is not None
         known = self.catalog.known_results(step_id)
@@ -194,13 +231,7 @@ class Job:
         failed_before = self._failed_ids()
         own_bar = self.progress(len(todo), unit, title=step) if bar is None else nullcontext()
         with own_bar as steps:
-            for file, result in run_in_workers(
-                function,
-                todo,
-                self.workers,
-                processes=processes,
-                should_stop=lambda: self._interruption.is_asked,
-            ):
+            for file, result in run(items=todo, should_stop=lambda: self._interruption.is_asked):
                 if not isinstance(result, Failed):
                     self._keep_result(step_id, file, result, was_failed=file.id in failed_before)
                     known.add(file.id)

@@ -131,6 +131,7 @@ def open_session(
     *,
     threads: int | None = None,
     cache_folder: Path | None = None,
+    half_precision: bool = False,
 ) -> Session:
     """Load a model onto a device and say where it runs.
 
@@ -138,6 +139,7 @@ def open_session(
         model: path of an .onnx file, or its bytes.
         threads: CPU threads inside one operator; None lets onnxruntime take every core.
         cache_folder: where TensorRT keeps the engines it builds, so that the second start is quick.
+        half_precision: let TensorRT compute in float16 where that is faster.
 
     Raises:
         DeviceError: a device asked for by name is not in this build, or did not start.
@@ -151,7 +153,10 @@ def open_session(
     source = model if isinstance(model, bytes) else str(model)
     with _quiet(onnxruntime):
         missing = _preload_cuda(onnxruntime, choice.requested)
-        raw, failures = _create(onnxruntime, name, source, choice, threads, cache_folder)
+        options = _tensorrt_options(cache_folder, half_precision=half_precision)
+        if cache_folder is not None and choice.requested[0].startswith("Tensorrt"):
+            cache_folder.mkdir(parents=True, exist_ok=True)
+        raw, failures = _create(onnxruntime, name, source, choice, threads, options)
     refusals = {
         provider: _explain(provider, text, missing, onnxruntime) for provider, text in failures.items()
     }
@@ -234,14 +239,19 @@ def _create(
     source: str | bytes,
     choice: ProviderChoice,
     threads: int | None,
-    cache_folder: Path | None,
+    tensorrt_options: Mapping[str, str],
 ) -> tuple[Any, dict[str, str]]:
     """A session, and for each provider that did not start, what onnxruntime said (perhaps nothing)."""
     errors = _errors_of(onnxruntime)
     providers, failures = list(choice.requested), dict[str, str]()
     while True:
         options = _session_options(onnxruntime, providers, threads)
-        arguments = [_with_options(provider, cache_folder) for provider in providers]
+        arguments = [
+            (provider, dict(tensorrt_options))
+            if provider.startswith("Tensorrt") and tensorrt_options
+            else provider
+            for provider in providers
+        ]
         try:
             raw = onnxruntime.InferenceSession(source, options, providers=arguments, enable_fallback=0)
             break
@@ -271,11 +281,11 @@ def _session_options(onnxruntime: Any, providers: Sequence[str], threads: int | 
     return options
 
 
-def _with_options(provider: str, cache_folder: Path | None) -> str | tuple[str, dict[str, str]]:
-    if provider != "TensorrtExecutionProvider" or cache_folder is None:
-        return provider
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    return provider, {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_folder)}
+def _tensorrt_options(cache_folder: Path | None, *, half_precision: bool) -> dict[str, str]:
+    options = {"trt_fp16_enable": "1"} if half_precision else {}
+    if cache_folder is not None:
+        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache_folder)}
+    return options
 
 
 def _errors_of(onnxruntime: Any) -> tuple[type[Exception], ...]:

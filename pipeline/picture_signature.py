@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import Pixels, read_reduced
+from pipeline.images import Pixels, read_image
 
 if TYPE_CHECKING:
     from pipeline.settings import Json
@@ -109,7 +109,7 @@ def read_small(source: Path | bytes, least_px: int) -> tuple[Pixels, int, int]:
     """
     import cv2
 
-    picture = read_reduced(source, least_px)
+    picture = read_image(source, reduce_to_px=least_px)
     width, height = picture.header.width_px, picture.header.height_px
     factor = 1
     while factor < 8 and max(width, height) >= 2 * factor * least_px:

@@ -34,17 +34,20 @@ def run_in_workers(
     *,
     processes: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
+    ahead_items: int = 0,
 ) -> Iterator[tuple[Item, T | Failed]]:
     """Yield (item, result or Failed) as they are done, in any order.
 
     Args:
+        ahead_items: hand out at least so many items before their results are asked for.
         should_stop: asked before an item is handed out; the items in hand are finished and yielded.
         processes: a worker that dies (out of memory, crash in a decoder) fails only the item that kills it.
     """
     remaining = iter(items)
+    most = max(workers * AHEAD, ahead_items)
     while True:
         lost: list[Item] = []
-        yield from _run(function, remaining, workers, processes, should_stop, lost)
+        yield from _run(function, remaining, workers, most, processes, should_stop, lost)
         if not lost:
             return
         # Which item killed its worker is not known: each gets a process of its own, the others go on after.
@@ -52,7 +55,7 @@ def run_in_workers(
             if should_stop():
                 return
             alone: list[Item] = []
-            yield from _run(function, iter([item]), 1, processes, should_stop, alone)
+            yield from _run(function, iter([item]), 1, 1, processes, should_stop, alone)
             for dead in alone:
                 detail = "its worker process died: out of memory, or a crash in a decoder; try --workers 1"
                 yield dead, Failed("worker died", detail)
@@ -62,6 +65,7 @@ def _run(
     function: Callable[[Item], T],
     items: Iterator[Item],
     workers: int,
+    most_in_hand: int,
     processes: bool,
     should_stop: Callable[[], bool],
     lost: list[Item],
@@ -70,7 +74,7 @@ def _run(
         in_hand: dict[Future[T | Failed], Item] = {}
         while True:
             if not should_stop() and not lost:
-                for item in islice(items, workers * AHEAD - len(in_hand)):
+                for item in islice(items, most_in_hand - len(in_hand)):
                     try:
                         in_hand[pool.submit(_isolated, function, item)] = item
                     except BrokenExecutor:

@@ -1,0 +1,273 @@
+"""`celforge tags`: counting, searching and editing by the word that counts."""
+
+import json
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from conftest import Celforge
+from PIL import Image
+
+from pipeline.catalog import Catalog
+from pipeline.job import open_job
+from pipeline.project import find_project
+from pipeline.tagging.chart import bar_chart
+from pipeline.tagging.edits import Edits, edited, read_pair
+from pipeline.tagging.search import TagBook, split_words
+
+PICTURES = {
+    "ep01/a.png": {"solo": 0.9, "long_hair": 0.8, "^_^": 0.7},
+    "ep01/b.png": {"solo": 0.6, "smile": 0.5},
+    "ep02/deep/c.png": {"long_hair": 0.9, "short_hair": 0.4, 'a"quote': 0.5, "-_-": 0.3},
+    "ep02/d.png": {},
+    "e.png": None,  # never tagged
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "frames"
+    for number, path in enumerate(PICTURES):
+        (made / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(made / path)
+    with open_job(made, "tag") as job:
+        for file in job.images():
+            tags = PICTURES[file.relative]
+            if tags is not None:
+                job.set_fact(file, "tags", tags, source="wd")
+                job.set_fact(file, "rating", "general" if tags else "explicit", source="wd")
+            if file.relative.endswith("a.png"):
+                job.set_fact(file, "tags", {"solo": 0.1, "older": 0.1}, source="an older tagger")
+                job.catalog.rows("UPDATE facts SET run_id = NULL WHERE source = 'an older tagger'")
+                job.set_fact(file, "characters", ["Sabine"], source="hand", by_hand=True)
+            if file.relative.endswith("b.png"):
+                job.set_fact(file, "character_tags", {"sabine_(tale)": 0.9}, source="wd")
+    return made
+
+
+def found(folder: Path, query: str) -> list[str]:
+    project = find_project(folder)
+    with Catalog.open(project.catalog_path, read_only=True) as catalog:
+        book = TagBook(catalog, project, folder, query)
+        paths = book.paths(media_id for media_id, _ in book.rows([]))
+    return sorted(path.split("/")[-1][0] for places in paths.values() for path in places)
+
+
+@pytest.mark.parametrize(
+    ("query", "letters"),
+    [
+        ("", "abcde"),
+        ("solo", "ab"),
+        ("solo -smile", "a"),
+        ('"long hair"', "ac"),
+        ("long_hair", "ac"),
+        ("*_hair -ep01", "ac"),  # no tag of that name: a folder is asked for by folder:
+        ("-*_hair", "bde"),
+        ("quote", ""),
+        ("tag:-_-", "c"),
+        ("-tag:-_-", "abde"),
+        ("^_^", "a"),
+        ("older", ""),
+        ("char:sabine", "a"),
+        ("char:sabine*", "ab"),
+        ("folder:ep02", "cd"),
+        ("folder:ep02/deep", "c"),
+        ("-folder:ep*", "e"),
+        ("rating:explicit", "d"),
+        ("tags>2", "ac"),
+        ("tags=0", "de"),
+        ("tags=0 rating:*", "d"),
+        ("tags<=2 tags>0", "b"),
+        ("source:w*", "abcd"),
+        ("by:hand", ""),
+    ],
+)
+def test_all_words_of_a_search_must_hold(folder: Path, query: str, letters: str) -> None:
+    assert "".join(found(folder, query)) == letters
+
+
+def test_a_search_stays_below_the_folder_given(folder: Path) -> None:
+    assert found(folder / "ep02", "long_hair") == ["c"]
+
+
+def test_quotes_keep_spaces_and_nothing_else_is_special() -> None:
+    assert split_words('a "b c" -"d e" it\'s #1 \\o/') == ["a", "b c", "-d e", "it's", "#1", "\\o/"]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"), [("tokens>75", "tokens"), ('"a', "not closed"), ("by:me", "by:hand")]
+)
+def test_a_search_that_cannot_be_answered_says_so(
+    celforge: Celforge, folder: Path, query: str, said: str
+) -> None:
+    answer = celforge("tags", folder, "--search", query)
+    assert answer.exit_code == 2
+    assert said in answer.stderr
+
+
+def test_counts_are_of_pictures_by_the_word_that_counts(celforge: Celforge, folder: Path) -> None:
+    answer = celforge("tags", folder, "--json").json
+    assert (answer["pictures"], answer["tagged"], answer["names"]) == (5, 4, 7)
+    assert answer["tags"][:3] == [
+        {"tag": "long_hair", "pictures": 2},
+        {"tag": "solo", "pictures": 2},
+        {"tag": "-_-", "pictures": 1},
+    ]
+    assert celforge("tags", folder, "--category", "rating", "--json").json["tags"] == [
+        {"tag": "general", "pictures": 3},
+        {"tag": "explicit", "pictures": 1},
+    ]
+    assert celforge("tags", folder, "--category", "characters", "--json").json["tags"] == [
+        {"tag": "Sabine", "pictures": 1}
+    ]
+    text = celforge("tags", folder, "--top", 1).stdout
+    assert "long_hair" in text
+    assert "smile" not in text
+
+
+def test_tags_beside_another_are_counted_with_their_lift(celforge: Celforge, folder: Path) -> None:
+    answer = celforge("tags", folder, "--beside", "long hair", "--json").json
+    assert answer["pictures"] == 2
+    rows = {row["tag"]: row for row in answer["beside"]}
+    assert rows["solo"] == {"tag": "solo", "pictures": 1, "share": 0.5, "lift": 1.25}  # 1*5 / (2*2)
+    assert "long_hair" not in rows
+
+
+def test_reading_leaves_the_folder_as_it_was(celforge: Celforge, folder: Path) -> None:
+    def state() -> dict[Path, int]:  # SQLite keeps files beside its own while a catalogue is read
+        paths = [path for path in folder.rglob("*") if ".celforge" not in path.parts]
+        journals = list((folder / ".celforge").glob("journals/*"))
+        return {path: path.stat().st_mtime_ns for path in [*paths, *journals]}
+
+    before = state()
+    for arguments in (
+        [],
+        ["--files"],
+        ["--beside", "solo"],
+        ["--of", folder / "e.png"],
+        ["--add", "x", "--dry-run"],
+    ):
+        assert celforge("tags", folder, *arguments).exit_code == 0
+    assert state() == before
+
+
+def test_edits_are_previewed_made_and_taken_back(celforge: Celforge, folder: Path) -> None:
+    edit = ("--search", "solo", "--rename", "solo=alone", "--remove", "sm*", "--add", "my_tag")
+    preview = celforge("tags", folder, *edit, "--dry-run", "--json").json
+    assert preview["pictures_changed"] == 2
+    assert preview["changes"][0] == {"picture": "ep01/a.png", "change": "+alone +my_tag -solo"}
+    assert found(folder, "alone") == []
+    answer = celforge("tags", folder, *edit, "--json")
+    assert answer.json["tags_removed"] == {"solo": 2, "smile": 1}
+    assert found(folder, "alone my_tag by:hand") == ["a", "b"]
+    shown = celforge("tags", folder, "--of", folder / "ep01" / "b.png", "--json").json
+    by_hand = {row["tag"]: row["probability"] for row in shown if row["by_hand"]}
+    assert by_hand == {"alone": 0.6, "my_tag": None}
+    machine = [row for row in shown if row["kind"] == "tags" and not row["by_hand"]]
+    assert {row["tag"] for row in machine} == {"solo", "smile"}
+    assert not any(row["counts"] for row in machine)
+    assert machine[0]["date"].startswith("20")
+    assert celforge("undo", folder).exit_code == 0
+    assert found(folder, "solo") == ["a", "b"]
+    assert found(folder, "by:hand") == []
+
+
+def test_an_edit_reaches_pictures_that_no_tagger_saw(celforge: Celforge, folder: Path) -> None:
+    assert celforge("tags", folder, "--search", "tags=0", "--add", "empty").exit_code == 0
+    assert found(folder, "empty") == ["d", "e"]
+
+
+def test_an_edit_that_changes_nothing_leaves_nothing_to_undo(celforge: Celforge, folder: Path) -> None:
+    answer = celforge("tags", folder, "--remove", "not there", "--json")
+    assert (answer.exit_code, answer.json["pictures_changed"]) == (0, 0)
+    assert "nothing to take back" in celforge("undo", folder).stderr
+
+
+def test_edits_of_one_picture() -> None:
+    tags = {"grin": 0.4, "smile": 0.9, "long_hair": 0.5, "x": None}
+    assert edited(tags, Edits(replaced=(("grin", ("smile",)),))) == {
+        "smile": 0.9,
+        "long_hair": 0.5,
+        "x": None,
+    }
+    assert edited(tags, Edits(replaced=(("long hair", ("hair", "long")),)))["hair"] == 0.5
+    assert edited(tags, Edits(removed=("*",), added=("y", "y"))) == {"y": None}
+    assert edited(tags, Edits(added=("smile",))) == tags
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("a=b", ("a", ("b",))),
+        ("a=b, c", ("a", ("b", "c"))),
+        ("=_==happy", ("=_=", ("happy",))),
+        ("happy=>=_=", ("happy", ("=_=",))),
+    ],
+)
+def test_pairs_may_hold_an_equals_sign(text: str, pair: tuple[str, tuple[str, ...]]) -> None:
+    assert read_pair(text, "--rename") == pair
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--rename", "a"],
+        ["--rename", "=b"],
+        ["--rename", "a=b,c"],
+        ["--replace", "a="],
+        ["--dry-run"],
+        ["--of", "missing.png"],
+    ],
+)
+def test_wrong_options_are_refused_with_a_hint(
+    celforge: Celforge, folder: Path, arguments: list[str]
+) -> None:
+    answer = celforge("tags", folder, *arguments)
+    assert answer.exit_code == 2
+    assert "try:" in answer.stderr
+
+
+def test_a_chart_is_whole_xml_with_both_lights_and_replaces_only_itself(
+    celforge: Celforge, folder: Path, tmp_path: Path
+) -> None:
+    chart = tmp_path / "chart.svg"
+    assert celforge("tags", folder, "--chart", chart).exit_code == 0
+    assert celforge("tags", folder, "--chart", chart, "--top", 3).exit_code == 0
+    text = chart.read_text(encoding="utf-8")
+    names = [element.text for element in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}title")]
+    assert names == ["long_hair: 2", "solo: 2", "-_-: 1"]
+    assert "prefers-color-scheme: dark" in text
+    chart.write_text("<svg>mine</svg>")
+    answer = celforge("tags", folder, "--chart", chart)
+    assert answer.exit_code == 2
+    assert chart.read_text() == "<svg>mine</svg>"
+    assert celforge("tags", folder, "--chart", tmp_path / "chart.png").exit_code == 2
+
+
+def test_names_in_a_chart_cannot_break_it() -> None:
+    tree = ET.fromstring(bar_chart('a "title" & more', "<x>", [("<b>\x01&", 3), ("y" * 90, 1)], 4))
+    assert [element.text for element in tree.iter("{http://www.w3.org/2000/svg}title")] == [
+        "<b> &: 3",
+        "y" * 90 + ": 1",
+    ]
+    ET.fromstring(bar_chart("nothing", "", [], 0))
+
+
+def test_bars_are_as_long_as_their_counts() -> None:
+    tree = ET.fromstring(bar_chart("t", "", [("a", 40), ("b", 10)], 50))
+    bars = [one for one in tree.iter("{http://www.w3.org/2000/svg}rect") if one.get("class") == "bar"]
+    widths = [float(bar.get("width") or 0) for bar in bars]
+    assert widths[0] == pytest.approx(4 * widths[1], rel=0.01)
+
+
+def test_the_models_of_the_tests_come_from_their_script(tmp_path: Path) -> None:
+    import sys
+
+    script = Path(__file__).with_name("tiny_taggers.py")
+    subprocess.run([sys.executable, script, tmp_path / "models"], check=True)
+    made = {
+        path.name: sorted(file.name for file in path.iterdir()) for path in (tmp_path / "models").iterdir()
+    }
+    assert made["wd"] == ["model.onnx", "selected_tags.csv"]
+    assert json.loads((tmp_path / "models" / "cl" / "tag_mapping.json").read_text())["7"]["tag"] == "null"
