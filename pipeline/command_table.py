@@ -38,6 +38,10 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "check": stage(
+        "stages.check",
+        "Find what a trainer would read wrongly or not at all, before it does.",
+    ),
     "status": Row(
         "pipeline.commands.status",
         "Show what is known about a folder, by stage, outcome and reason.",
