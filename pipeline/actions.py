@@ -14,11 +14,16 @@ PlaceHow = Literal["hardlink", "copy", "symlink", "reflink"]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Give a file, a link or a whole folder another path; folders above the destination are made."""
+    """Give a file, a link or a whole folder another path; folders above the destination are made.
+
+    Args:
+        as_is: this disk had the name before: what other systems refuse is not asked.
+    """
 
     source: Path
     destination: Path
     reason: str = ""
+    as_is: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,39 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceFolder:
+    """Make a new folder that holds some of the files of another one; it appears whole or not at all.
+
+    Args:
+        source: a folder that is there before the plan begins.
+        names: files of `source`, or links to files; each keeps its name.
+        or_copy: where the disk cannot make a hard link or a reflink, make a copy.
+    """
+
+    source: Path
+    destination: Path
+    names: tuple[str, ...]
+    how: PlaceHow
+    reason: str = ""
+    or_copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relink:
+    """Point a symbolic link elsewhere.
+
+    Args:
+        target: the new text of the link.
+        expects: its text as it is.
+    """
+
+    path: Path
+    target: str
+    expects: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """Write a whole file; folders above it are made.
 
@@ -52,10 +90,17 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class MakeFolder:
-    """Make a folder and those above it; one that exists is left as it is."""
+    """Make a folder and those above it; one that exists is left as it is.
+
+    Args:
+        mode: permission bits; the system's own when left out.
+        as_is: this disk had the name before: what other systems refuse is not asked.
+    """
 
     path: Path
     reason: str = ""
+    mode: int | None = None
+    as_is: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +142,8 @@ class SetFact:
     by_hand: bool = False
 
 
-Action = Move | Place | Write | MakeFolder | RemoveFolder | Drop | SetOutcome | SetFact
+FileAction = Move | Place | PlaceFolder | Relink | Write | MakeFolder | RemoveFolder | Drop
+Action = FileAction | SetOutcome | SetFact
 
 
 class CatalogWriter(Protocol):
@@ -128,6 +174,11 @@ def action_row(action: Action) -> dict[str, str]:
             name, source, destination = "move", str(action.source), str(action.destination)
         case Place():
             name, source, destination = action.how, str(action.source), str(action.destination)
+        case PlaceFolder():
+            name = f"{action.how} {len(action.names):,} files"
+            source, destination = str(action.source), str(action.destination)
+        case Relink():
+            name, source, destination = "point elsewhere", str(action.path), action.target
         case Write():
             name, destination = ("write" if action.expects is None else "overwrite"), str(action.path)
         case MakeFolder():

@@ -71,14 +71,14 @@ def cli(verbose: bool, quiet: bool) -> None:
     set_up_logging(verbose=verbose, quiet=quiet)
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and leave the process with its exit code."""
+def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli) -> NoReturn:
+    """Run a command line, celforge's own or another, and leave the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(
                 errors="backslashreplace"
             )  # a name that the terminal cannot show must not end a run
-    sys.exit(run(cli, arguments))
+    sys.exit(run(command, arguments))
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None, **extra: Any) -> int:

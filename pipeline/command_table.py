@@ -38,6 +38,10 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "flatten": stage(
+        "stages.flatten",
+        "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
+    ),
     "check": stage(
         "stages.check",
         "Find what a trainer would read wrongly or not at all, before it does.",

@@ -108,6 +108,7 @@ class Job:
         self.workers = settings.workers or os.cpu_count() or 1
         self.failures: list[Failure] = []
         self.found_errors = False  # set by a stage that looks for errors: the exit code is then 3
+        self.warnings: list[str] = []
         self._max_failures = settings.max_failures
         self._interruption = interruption
 
@@ -272,8 +273,8 @@ class Job:
             DiskFullError: no room; the same command again finishes it.
         """
         report = self.report()
-        plan.check(self.root)
         if self.is_dry_run:
+            plan.check(self.root)
             report.planned = list(plan.rows())
             return report
         if plan.actions:
@@ -296,15 +297,20 @@ class Job:
     def report(self, **values: Any) -> Report:
         """The stage's outcomes for the files below the folder, its failures, and values of its own."""
         report = Report(
-            self.stage, failures=list(self.failures), values=values, found_errors=self.found_errors
+            self.stage,
+            failures=list(self.failures),
+            warnings=list(self.warnings),
+            values=values,
+            found_errors=self.found_errors,
         )
         for outcome, reason, count in outcome_counts(self.catalog, self.project, self.folder, self.stage):
             report.counts[outcome, reason] = count
         return report
 
     def warn(self, message: str) -> None:
-        """Tell the person something that may surprise them."""
+        """Tell the person something that may surprise them; `--json` has it too."""
         LOG.warning("%s", message)
+        self.warnings.append(message)
 
     def progress(
         self, total: int | None, unit: str, *, title: str | None = None

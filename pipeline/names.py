@@ -48,7 +48,7 @@ def name_problem(name: str) -> str | None:
     bad = sorted(_RESERVED_CHARACTERS.intersection(name))
     if bad:
         return f"holds {' '.join(bad)}, which Windows does not allow"
-    if any(_is_control(character) for character in name):
+    if not name.isprintable() and any(_is_control(character) for character in name):
         return "holds a control character or is not valid Unicode"
     if name[-1] in ". ":
         return "ends in a dot or a space, which Windows drops"

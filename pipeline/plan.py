@@ -13,6 +13,8 @@ from pipeline.actions import (
     MakeFolder,
     Move,
     Place,
+    PlaceFolder,
+    Relink,
     RemoveFolder,
     SetFact,
     SetOutcome,
@@ -21,6 +23,7 @@ from pipeline.actions import (
 )
 from pipeline.content_steps import PlaceStep, WriteStep, file_sha256
 from pipeline.errors import PlanError
+from pipeline.folder_steps import PlaceFolderStep, RelinkStep
 from pipeline.names import name_problem, path_key
 from pipeline.steps import MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 from pipeline.tree import FutureTree, Node
@@ -32,7 +35,9 @@ __all__ = [
     "MakeFolder",
     "Move",
     "Place",
+    "PlaceFolder",
     "Plan",
+    "Relink",
     "RemoveFolder",
     "SetFact",
     "SetOutcome",
@@ -153,6 +158,10 @@ class _Preparer:
                 self._move(source, self._drop_path(source), action)
             case Place():
                 self._place(self._full(action.source), self._full(action.destination), action)
+            case PlaceFolder():
+                self._place_folder(self._full(action.source), self._full(action.destination), action)
+            case Relink():
+                self._relink(self._full(action.path), action)
             case Write():
                 self._write(self._full(action.path), action)
             case MakeFolder():
@@ -201,8 +210,8 @@ class _Preparer:
             return
         node = self._tree.take(source)
         is_drop = isinstance(action, Drop)
-        folder = os.path.dirname(destination)
-        if not (self._has_folder(folder, is_drop=True) if is_drop else self._may_appear(destination, source)):
+        keeps_names = is_drop or (isinstance(action, Move) and action.as_is)
+        if not self._may_appear(destination, source, is_drop=is_drop, as_is=keeps_names):
             self._tree.put(source, node)
             return
         self._tree.put(destination, node)
@@ -235,6 +244,36 @@ class _Preparer:
             PlaceStep(*ends, action.how, action.reason, or_copy=action.or_copy, relative_link=is_relative)
         )
 
+    def _place_folder(self, source: str, destination: str, action: PlaceFolder) -> None:
+        node = self._tree.find(source)
+        if not node.is_folder or node.origin is None:
+            self._say(f"{source} is not a folder")
+            return
+        if self._is_behind_link(source) or not self._may_appear(destination):
+            return
+        missing = set(action.names).difference(os.listdir(node.origin))
+        if missing:
+            self._say(f"{os.path.join(source, min(missing))} does not exist")
+        if action.how == "hardlink" and not action.or_copy and not self._is_one_disk(node, destination):
+            self._say(f"{destination} lies on another disk than {source}: a hard link cannot; choose copy")
+        placed = Node(None, "folder")
+        for name in action.names:
+            placed.put(name, Node(None, "file"))
+        self._tree.put(destination, placed)
+        ends = self._stored(source), self._stored(destination)
+        self.steps.append(
+            PlaceFolderStep(*ends, action.names, action.how, action.reason, or_copy=action.or_copy)
+        )
+
+    def _relink(self, path: str, action: Relink) -> None:
+        node = self._tree.find(path)
+        if node.kind != "link" or node.origin is None:
+            self._say(f"{path} is not a link")
+        elif os.readlink(node.origin) != action.expects:
+            self._say(f"{path} was pointed elsewhere since it was read")
+        elif self._may_change(os.path.dirname(path)):
+            self.steps.append(RelinkStep(self._stored(path), action.target, action.expects, action.reason))
+
     def _write(self, path: str, action: Write) -> None:
         data = action.content.encode("utf-8") if isinstance(action.content, str) else action.content
         kept = None
@@ -250,9 +289,9 @@ class _Preparer:
         self.steps.append(step)
 
     def _make_folder(self, path: str, action: MakeFolder) -> None:
-        if not self._tree.find(path).is_folder and self._may_appear(path):
+        if not self._tree.find(path).is_folder and self._may_appear(path, as_is=action.as_is):
             self._tree.put(path, Node(None, "folder"))
-            self.steps.append(MakeFolderStep(self._stored(path), action.reason))
+            self.steps.append(MakeFolderStep(self._stored(path), action.reason, mode=action.mode))
 
     def _remove_folder(self, path: str, action: RemoveFolder) -> None:
         node = self._tree.find(path)
@@ -284,28 +323,37 @@ class _Preparer:
             return self._say(f"{destination} lies inside {source}, which would be moved there")
         return True
 
-    def _may_appear(self, path: str, moved_from: str | None = None) -> bool:
-        """Whether nothing is at a path, under any spelling; folders above it are made."""
+    def _may_appear(
+        self, path: str, moved_from: str | None = None, *, as_is: bool = False, is_drop: bool = False
+    ) -> bool:
+        """Whether nothing is at a path, under any spelling; folders above it are made.
+
+        Args:
+            as_is: what other systems say of the names is not asked.
+            is_drop: the place was chosen free.
+        """
+        if is_drop:
+            return self._has_folder(os.path.dirname(path), as_is=True)
         name = os.path.basename(path)
-        keeps_name = moved_from is not None and os.path.basename(moved_from) == name
+        keeps_name = as_is or (moved_from is not None and os.path.basename(moved_from) == name)
         problem = None if keeps_name else name_problem(name)
         if problem:
             return self._say(f"{path}: the name {problem}")
         if self._tree.find(path).exists and (moved_from is None or self._tree.is_listed(path)):
             is_ours = self._made.get(path_key(path)) == path
             return self._say(f"{path} would be made twice" if is_ours else f"{path} exists already")
-        twin = self._tree.twin(path) or self._made_twin(path)
+        twin = None if as_is else self._tree.twin(path) or self._made_twin(path)
         if twin:
             return self._say(f"{path} and {twin} are one file on Windows and macOS")
         self._made[path_key(path)] = path
-        return self._has_folder(os.path.dirname(path))
+        return self._has_folder(os.path.dirname(path), as_is=as_is)
 
     def _made_twin(self, path: str) -> str | None:
         other = self._made.get(path_key(path))
         return other if other is not None and other != path and self._tree.find(other).exists else None
 
-    def _has_folder(self, folder: str, *, is_drop: bool = False) -> bool:
-        """Whether a folder is there, or can be made and now is. A drop keeps names as they are."""
+    def _has_folder(self, folder: str, *, as_is: bool = False) -> bool:
+        """Whether a folder is there, or can be made and now is."""
         node = self._tree.find(folder)
         if self._is_behind_link(os.path.join(folder, "")):
             return False
@@ -313,9 +361,7 @@ class _Preparer:
             return node.origin is None or self._may_change(folder)
         if node.exists:
             return self._say(f"{folder} is not a folder")
-        if not (
-            self._has_folder(os.path.dirname(folder), is_drop=True) if is_drop else self._may_appear(folder)
-        ):
+        if not self._may_appear(folder, as_is=as_is):
             return False
         self._tree.put(folder, Node(None, "folder"))
         self.steps.append(MakeFolderStep(self._stored(folder), "", is_implied=True))

@@ -18,12 +18,22 @@ import pipeline
 from pipeline.content_steps import PlaceStep, WriteStep
 from pipeline.errors import JournalError
 from pipeline.files import disk_full_as_error, partial_path, rename_new, sync_folder
+from pipeline.folder_steps import PlaceFolderStep, RelinkStep
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 
 VERSION = 1
 TAIL_BYTES = 4096  # longer than any two lines of a log
 STEP_TYPES: dict[str, type[Step]] = {
-    kind.kind: kind for kind in (MoveStep, PlaceStep, WriteStep, MakeFolderStep, RemoveFolderStep)
+    kind.kind: kind
+    for kind in (
+        MoveStep,
+        PlaceStep,
+        PlaceFolderStep,
+        RelinkStep,
+        WriteStep,
+        MakeFolderStep,
+        RemoveFolderStep,
+    )
 }
 Status = Literal["open", "applied", "undoing", "undone"]
 

@@ -38,6 +38,7 @@ class Report:
     stage: str
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)  # (outcome, reason) -> files
     failures: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  # said in the log already
     values: dict[str, Any] = field(default_factory=dict)  # the stage's own results, in the order to show
     made: list[Path] = field(default_factory=list)  # what to open or to use next
     planned: list[dict[str, str]] | None = None  # --dry-run: the plan's rows

@@ -134,6 +134,7 @@ def _as_json(report: Report, seconds: float) -> dict[str, Any]:
         "failures": [
             {"path": one.path, "reason": one.reason, "detail": one.detail} for one in report.failures
         ],
+        "warnings": report.warnings,
         "planned": report.planned,
         "made": [str(path) for path in report.made],
         **report.values,

@@ -175,6 +175,7 @@ class MakeFolderStep(Step):
     path: str
     reason: str
     is_implied: bool = False  # by something else that goes into it
+    mode: int | None = None  # permission bits
 
     def paths(self) -> tuple[str, ...]:
         return (self.path,)
@@ -186,7 +187,10 @@ class MakeFolderStep(Step):
         return "changed" if os.path.lexists(path) else "before"
 
     def do(self, site: Site) -> Made:
-        site.path(self.path).mkdir()
+        path = site.path(self.path)
+        path.mkdir()
+        if self.mode is not None:
+            path.chmod(self.mode)
         return {}
 
     def undo(self, site: Site, made: Made) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from pipeline.folder_steps import PlaceFolderStep
 from pipeline.names import path_key
 from pipeline.steps import MoveStep, Step
 
@@ -17,13 +18,15 @@ class Touched:
         self._changed: set[str] = set()
         self._read: set[str] = set()
         self._above: set[str] = set()  # every folder above a path in those two
-        self._moved: set[str] = set()  # both ends of moved folders
+        self._moved: set[str] = set()  # both ends of moved and placed folders
 
     def meets(self, step: Step) -> bool:
         """Whether a step meets an earlier one, which are then forgotten; the step itself is remembered."""
         changed = [path_key(stored) for stored in step.paths()]
         read = [path_key(stored) for stored in step.reads()]
-        is_folder = isinstance(step, MoveStep) and step.what == "folder"
+        is_folder = isinstance(step, PlaceFolderStep) or (
+            isinstance(step, MoveStep) and step.what == "folder"
+        )
         is_met = (
             any(key in self._changed or key in self._read for key in changed)
             or any(key in self._changed for key in read)
@@ -36,7 +39,7 @@ class Touched:
         self._changed.update(changed)
         self._read.update(read)
         if is_folder:
-            self._moved.update(changed)
+            self._moved.update(changed, read)
         for key in (*changed, *read):
             self._remember_above(key)
         return is_met

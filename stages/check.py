@@ -181,7 +181,7 @@ def _reading_shown(looked: "Looked", reading: Any, settings: Settings) -> list[T
     captions = sum(row["captions"] for row in rows)
     title = TITLES[reading.trainer]
     shown: list[Table | str] = [
-        f"{title} reads {len(reading.images):,} of {plural(looked.num_pictures, 'picture')},"
+        f"{title} reads {reading.num_pictures:,} of {plural(looked.num_pictures, 'picture')},"
         f" {captions:,} with a caption; an epoch shows {plain(reading.exposures):,}"
     ]
     shown.append(Table("", rows[:ROWS_SHOWN]))
@@ -193,7 +193,7 @@ def _reading_shown(looked: "Looked", reading: Any, settings: Settings) -> list[T
         shown.append(Table(f"buckets at {settings.resolution}{with_flag}", buckets[:ROWS_SHOWN]))
         if len(buckets) > ROWS_SHOWN:
             shown.append(f"  ... and {len(buckets) - ROWS_SHOWN:,} more buckets; --json has all")
-    elif reading.images and settings.decode != "none":
+    elif reading.folders and settings.decode != "none":
         shown.append(f"{title}'s buckets at {settings.resolution} are not known here")
     return shown
 
@@ -202,7 +202,7 @@ def _as_json(looked: "Looked", reading: Any, settings: Settings) -> dict[str, An
     from pipeline.lint.reading import plain
 
     return {
-        "pictures": len(reading.images),
+        "pictures": reading.num_pictures,
         "pictures_in_tree": looked.num_pictures,
         "exposures": plain(reading.exposures),
         "folders": reading.rows(),

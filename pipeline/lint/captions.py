@@ -12,7 +12,7 @@ from pipeline.layouts.captions import SUFFIXES
 from pipeline.layouts.everydream import Folder, Tree
 from pipeline.layouts.kohya import DEFAULT_CAPTION_EXTENSION
 from pipeline.lint.names import stems_of
-from pipeline.lint.reading import FolderRead, Reading, join
+from pipeline.lint.reading import FolderRead, Reading, join, suffix_of
 from pipeline.lint.texts import decode
 from pipeline.lint.traps import Finding, Trainer
 
@@ -102,15 +102,16 @@ def _everydream_caption(_: Folder, name: str, files: frozenset[str], __: FolderR
 
 def _has_captions(folder: Folder) -> bool:
     stems = stems_of(folder)
-    loose = (name for name in folder.files if name not in everydream.FOLDER_FILES)
     return any(
-        extension in everydream.CAPTION_SUFFIXES and stem in stems
-        for stem, extension in map(os.path.splitext, loose)
+        (suffix := suffix_of(name)) in everydream.CAPTION_SUFFIXES
+        and name[: -len(suffix)] in stems
+        and name not in everydream.FOLDER_FILES
+        for name in folder.files
     )
 
 
 def _stem(path: str) -> str:
-    return os.path.splitext(path.rpartition("/")[2])[0]
+    return everydream.stem_of(path.rpartition("/")[2])
 
 
 def _short(text: str) -> str:
@@ -170,8 +171,9 @@ def _caption_places(tree: Tree) -> Iterator[tuple[Folder, str]]:
     for folder in tree.folders.values():
         stems = stems_of(folder)
         for name in folder.files:
-            stem, extension = os.path.splitext(name)
-            if extension.lower() in SUFFIXES and stem in stems and name not in everydream.FOLDER_FILES:
+            suffix = suffix_of(name)
+            is_caption = suffix.lower() in SUFFIXES and name[: -len(suffix)] in stems
+            if is_caption and name not in everydream.FOLDER_FILES:
                 yield folder, name
 
 

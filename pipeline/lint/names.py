@@ -4,12 +4,19 @@ import difflib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.layouts.captions import SUFFIXES as CAPTION_SUFFIXES
-from pipeline.layouts.everydream import FOLDER_FILES, Folder, Tree, is_picture, sidecar_owner
-from pipeline.lint.reading import is_read, join
+from pipeline.layouts.everydream import (
+    FOLDER_FILES,
+    PICTURE_SUFFIXES,
+    Folder,
+    Tree,
+    sidecar_owner,
+    stem_of,
+)
+from pipeline.lint.reading import is_read, join, suffix_of
 from pipeline.lint.traps import Finding, Trainer
 from pipeline.names import is_ignored_name, name_problem, path_key
 
@@ -27,19 +34,23 @@ _AS_GOOD_AS_SAME = 0.85  # difflib's ratio of cond_droput.txt and cond_dropout.t
 
 def findings(tree: Tree, trainers: Collection[Trainer]) -> Iterator[Finding]:
     """All that is seen by names alone."""
+    places: dict[str, list[str]] = {}
     for folder in tree.folders.values():
+        stems = stems_of(folder)
         yield from _hard_names(folder)
-        yield from _pictures(folder, trainers)
-        yield from _texts(folder)
-        yield from _old_latents(folder)
-    yield from _namesakes(tree)
+        yield from _pictures(folder, trainers, stems)
+        yield from _texts(folder, set(stems))
+        yield from _old_latents(folder, stems)
+        for stem in stems:
+            places.setdefault(stem, []).append(folder.relative)
+    yield from _namesakes(places)
 
 
 def stems_of(folder: Folder) -> dict[str, list[str]]:
     """Pictures by their name without its suffix."""
     stems: dict[str, list[str]] = {}
     for name in folder.images:
-        stems.setdefault(os.path.splitext(name)[0], []).append(name)
+        stems.setdefault(stem_of(name), []).append(name)
     return stems
 
 
@@ -71,35 +82,38 @@ def _also(names: Sequence[str], shown: int = 3) -> str:
     return "also " + ", ".join(names[:shown]) + more
 
 
-def _pictures(folder: Folder, trainers: Collection[Trainer]) -> Iterator[Finding]:
+def _pictures(
+    folder: Folder, trainers: Collection[Trainer], stems: Mapping[str, list[str]]
+) -> Iterator[Finding]:
+    wanted = sorted(trainers)
     for name in folder.files:
-        extension = os.path.splitext(name)[1]
+        extension = suffix_of(name)
         lowered = extension.lower()
-        if is_ignored_name(name) or not (is_picture(name) or lowered in UNREAD_SUFFIXES):
+        is_known = lowered in PICTURE_SUFFIXES
+        if not (is_known or lowered in UNREAD_SUFFIXES) or is_ignored_name(name):
             continue
-        path = join(folder.relative, name)
-        if is_picture(name) and extension not in (lowered, extension.upper()) and "kohya" in trainers:
-            yield Finding("suffix-case", path)
+        if is_known and extension not in (lowered, extension.upper()) and "kohya" in trainers:
+            yield Finding("suffix-case", join(folder.relative, name))
             continue
-        deaf = [one for one in sorted(trainers) if not is_read(name, one)]
+        deaf = [one for one in wanted if not is_read(name, one)]
         if lowered in PLUGIN_SUFFIXES and "kohya" in deaf:
             deaf.remove("kohya")
-            yield Finding("format-needs-plugin", path)
+            yield Finding("format-needs-plugin", join(folder.relative, name))
         if deaf:
-            yield Finding("format-not-read", path, f"by {' and '.join(deaf)}")
-    for same in stems_of(folder).values():
-        if len({os.path.splitext(name)[1].lower() for name in same}) > 1:
+            yield Finding("format-not-read", join(folder.relative, name), f"by {' and '.join(deaf)}")
+    for same in stems.values():
+        if len(same) > 1 and len({suffix_of(name).lower() for name in same}) > 1:
             yield Finding("same-stem", join(folder.relative, same[0]), _also(same[1:]), len(same))
 
 
-def _texts(folder: Folder) -> Iterator[Finding]:
-    stems = set(stems_of(folder))
+def _texts(folder: Folder, stems: set[str]) -> Iterator[Finding]:
     for name in folder.files:
-        stem, extension = os.path.splitext(name)
-        if extension.lower() not in CAPTION_SUFFIXES or name in FOLDER_FILES or is_ignored_name(name):
+        extension = suffix_of(name)
+        lowered = extension.lower()
+        if lowered not in CAPTION_SUFFIXES or name in FOLDER_FILES or is_ignored_name(name):
             continue
-        if stem in stems:
-            if extension != extension.lower():
+        if name[: -len(extension)] in stems:
+            if extension != lowered:
                 yield Finding("suffix-case", join(folder.relative, name))
             continue
         trap, detail = _loose_text(folder, name, stems)
@@ -148,12 +162,9 @@ def _is_sidecar(folder: Folder, name: str, image: str) -> bool:
         return False
 
 
-def _old_latents(folder: Folder) -> Iterator[Finding]:
+def _old_latents(folder: Folder, stems: Mapping[str, list[str]]) -> Iterator[Finding]:
     caches = [name for name in folder.files if name.endswith(".npz")]
-    if not caches:
-        return
-    stems = stems_of(folder)
-    names = set(stems)
+    names = set(stems) if caches else set()
     for cache in caches:
         owner = sidecar_owner(cache, names)
         for name in stems.get(owner or "", []):
@@ -168,16 +179,8 @@ def _mtime_ns(folder: Folder, name: str) -> int:
         return 0
 
 
-def _namesakes(tree: Tree) -> Iterator[Finding]:
-    places: dict[str, list[str]] = {}
-    for folder in tree.folders.values():
-        for stem in stems_of(folder):
-            places.setdefault(stem, []).append(folder.relative or ".")
+def _namesakes(places: Mapping[str, list[str]]) -> Iterator[Finding]:
     for stem, folders in places.items():
         if len(folders) > 1:
-            yield Finding(
-                "namesake",
-                join("" if folders[0] == "." else folders[0], stem),
-                _also(folders[1:]),
-                len(folders),
-            )
+            others = _also([folder or "." for folder in folders[1:]])
+            yield Finding("namesake", join(folders[0], stem), others, len(folders))

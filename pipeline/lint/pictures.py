@@ -21,7 +21,7 @@ from pipeline.layouts.buckets import (
     nearest_bucket,
     nearest_by_ratio,
 )
-from pipeline.lint.reading import Reading, plain
+from pipeline.lint.reading import Reading, join, plain
 from pipeline.lint.show import plural
 from pipeline.lint.traps import Finding, Trainer
 from pipeline.settings import Json
@@ -140,18 +140,23 @@ def bucket_findings(
     exposures: dict[Bucket, Fraction] = defaultdict(Fraction)
     for folder, read in reading.folders.items():
         rules = _rules(reading.trainer, read.options, resolution_px)
+        here: Counter[Bucket] = Counter()
         for name in read.names:
-            path = f"{folder}/{name}" if folder else name
+            path = join(folder, name)
             one = sizes.get(path)
             if one is None or "problem" in one:
                 continue
-            width, height = _seen_size(one, reading.trainer)
-            bucket, traps = _judge(rules, width, height)
+            bucket, traps = _judge(rules, *_seen_size(one, reading.trainer))
             if bucket is None:
                 continue
-            pictures[bucket] += 1
-            exposures[bucket] += reading.images[path]
             findings += [Finding(trap, path, detail) for trap, detail in traps]
+            pictures[bucket] += 1
+            if name in read.own:
+                exposures[bucket] += read.own[name]
+            else:
+                here[bucket] += 1
+        for bucket, count in here.items():
+            exposures[bucket] += count * read.repeats
     order = sorted(pictures, key=lambda bucket: (-exposures[bucket], bucket))
     rows = [
         {

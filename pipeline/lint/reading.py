@@ -29,24 +29,35 @@ class FolderRead:
 
     repeats: Fraction
     names: Sequence[str]  # of its pictures
+    own: Mapping[str, Fraction] = field(default_factory=dict)  # repeats of pictures that have others
     options: Mapping[str, Any] = field(default_factory=dict)  # of a subset
     class_tokens: str = ""
     captions: int = 0  # pictures with a caption that is read
 
+    @property
+    def exposures(self) -> Fraction:
+        """Pictures that an epoch shows of it, repeats counted."""
+        own = [self.own[name] for name in self.names if name in self.own] if self.own else []
+        return self.repeats * (len(self.names) - len(own)) + sum(own, Fraction(0))
+
 
 @dataclass(slots=True)
 class Reading:
-    """What one trainer reads. Paths are below the checked folder, with forward slashes."""
+    """What one trainer reads, by folder; their paths are below the checked one, with forward slashes."""
 
     trainer: Trainer
-    images: dict[str, Fraction] = field(default_factory=dict)  # picture -> how often an epoch shows it
     folders: dict[str, FolderRead] = field(default_factory=dict)
     elsewhere: list[str] = field(default_factory=list)  # subsets outside of the checked folder
 
     @property
+    def num_pictures(self) -> int:
+        """Pictures that are read, each counted once."""
+        return sum(len(one.names) for one in self.folders.values())
+
+    @property
     def exposures(self) -> Fraction:
         """Pictures shown in one epoch, repeats counted; EveryDream2 leaves out the last fraction of one."""
-        return sum(self.images.values(), Fraction(0))
+        return sum((one.exposures for one in self.folders.values()), Fraction(0))
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a folder, the largest share of an epoch first."""
@@ -55,7 +66,7 @@ class Reading:
                 "folder": path or ".",
                 "pictures": len(one.names),
                 "repeats": plain(one.repeats),
-                "exposures": plain(sum((self.images[join(path, name)] for name in one.names), Fraction(0))),
+                "exposures": plain(one.exposures),
                 "captions": one.captions,
             }
             for path, one in self.folders.items()
@@ -134,14 +145,8 @@ def read_as_kohya(tree: Tree, subsets: Sequence[Subset]) -> Reading:
         except PermissionError as error:
             raise InputError(f"{subset.image_dir} may not be read") from error
         folder = "" if relative == "." else relative
-        repeats = Fraction(subset.num_repeats)
-        one = reading.folders.setdefault(
-            folder, FolderRead(Fraction(0), names, subset.options, subset.class_tokens)
-        )
-        one.repeats += repeats
-        for name in names:
-            path = f"{folder}/{name}" if folder else name
-            reading.images[path] = reading.images.get(path, Fraction(0)) + repeats
+        one = FolderRead(Fraction(0), names, {}, subset.options, subset.class_tokens)
+        reading.folders.setdefault(folder, one).repeats += subset.num_repeats
     return reading
 
 
@@ -151,12 +156,9 @@ def read_as_everydream(tree: Tree) -> Reading:
     settings, _ = tree.settings()
     for parts, folder in tree.folders.items():
         names = [name for name in folder.images if is_read(name, "everydream")]
-        if not names:
-            continue
-        multiply = settings[parts].multiply
-        own = everydream.image_multiplies(folder, multiply, [])
-        reading.folders[folder.relative] = FolderRead(multiply, names)
-        reading.images |= {join(folder.relative, name): own[name] for name in names}
+        if names:
+            own = everydream.image_multiplies(folder, [])
+            reading.folders[folder.relative] = FolderRead(settings[parts].multiply, names, own)
     return reading
 
 
@@ -164,7 +166,13 @@ def is_read(name: str, trainer: Trainer) -> bool:
     """Whether a trainer takes a file for a picture, by its name; kohya's `*` leaves hidden files out."""
     if trainer == "kohya":
         return kohya.is_read(name) and not name.startswith(".")
-    return everydream.is_picture(name) and os.path.splitext(name)[1].lower() in everydream.READ_SUFFIXES
+    return suffix_of(name).lower() in everydream.READ_SUFFIXES and not name.startswith(".")
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name, `.png`; cheaper than os.path.splitext, and asked a million times."""
+    dot = name.rfind(".")
+    return name[dot:] if dot > 0 else ""
 
 
 def join(folder: str, name: str) -> str:

@@ -1,0 +1,1 @@
+"""EveryDream trees to kohya's `N_name` folders and back, as plans."""

@@ -1,0 +1,251 @@
+"""What a tree becomes: each folder with pictures as one or more flat folders, with repeats and names."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, PlanError
+from pipeline.flattening.repeats import Fractions, Group, assign, whole_repeats
+from pipeline.layouts import kohya
+from pipeline.layouts.everydream import (
+    FOLDER_FILES,
+    Folder,
+    FolderSettings,
+    Tree,
+    image_multiplies,
+    read_tree,
+    sidecar_owner,
+    stem_of,
+)
+
+SHOWN_NAMES = 3
+
+
+@dataclass(slots=True)
+class Part:
+    """Pictures of one folder that get the same number of repeats.
+
+    Args:
+        is_base: the part that keeps the folder's loose files, and what kohya does not read.
+        name: of the flat folder; given later.
+    """
+
+    folder: Folder
+    repeats: int  # 0: not seen under `split`
+    images: list[str]
+    is_base: bool
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Survey:
+    """A tree, read and reckoned; nothing is planned yet."""
+
+    tree: Tree
+    settings: dict[tuple[str, ...], FolderSettings]
+    parts: dict[tuple[str, ...], list[Part]]  # by folder, the base first
+    scale: int
+    multiplicity: dict[tuple[str, ...], Fraction]  # of what kohya reads, by folder, times the scale
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def all_parts(self) -> Iterator[Part]:
+        """Every part, in the order of the tree."""
+        return (part for parts in self.parts.values() for part in parts)
+
+    @property
+    def num_images(self) -> int:
+        """Pictures that kohya reads."""
+        return sum(len(part.images) for part in self.all_parts)
+
+    @property
+    def total_repeats(self) -> int:
+        """Pictures seen in one pass."""
+        return sum(part.repeats * len(part.images) for part in self.all_parts)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The table that --dry-run prints: one line a part."""
+        for parts, own in self.parts.items():
+            wanted = self.multiplicity[parts]
+            got = sum(part.repeats * len(part.images) for part in own)
+            for part in own:
+                yield {
+                    "folder": part.folder.relative or ".",
+                    "images": len(part.images),
+                    "multiply": decimal(self.settings[parts].multiply),
+                    "repeats": part.repeats,
+                    "error_%": percent(Fraction(got), wanted),
+                    "becomes": part.name,
+                }
+
+    def summary(self) -> dict[str, Any]:
+        """Totals, and how far the repeats are from the fractions."""
+        wanted = sum(self.multiplicity.values(), Fraction())
+        worst = max(self.rows(), key=lambda row: abs(row["error_%"]), default=None)
+        values: dict[str, Any] = {
+            "folders": len(self.parts),
+            "images": self.num_images,
+            "multiplicity": float(round(wanted, 3)),
+            "repeats": self.total_repeats,
+            "error": f"{percent(Fraction(self.total_repeats), wanted):+g} % in all",
+        }
+        if worst is not None and worst["error_%"]:
+            values["worst_error"] = f"{worst['error_%']:+g} %, {worst['folder']}"
+        if self.scale > 1:
+            values["scale"] = self.scale
+        return values
+
+
+def survey(
+    root: Path, *, fractions: Fractions, seed: int, max_scale: int, shares_sidecars: bool = False
+) -> Survey:
+    """Read a tree and give every picture its repeats.
+
+    Args:
+        shares_sidecars: a sidecar can lie in two flat folders (links), so that namesakes may part.
+
+    Raises:
+        InputError: no pictures.
+        PlanError: small files that say what cannot be; all of them are named.
+    """
+    tree = read_tree(root)
+    if not any(folder.images for folder in tree.folders.values()):
+        raise InputError(f"{root} holds no pictures, at any depth", hint="give the folder of your data set")
+    settings, problems = tree.settings()
+    groups: list[Group] = []
+    owners: list[tuple[str, ...]] = []
+    for parts in settings:
+        of_folder = _groups(tree.folders[parts], settings[parts].multiply, problems, shares_sidecars)
+        groups += of_folder
+        owners += [parts] * len(of_folder)
+    if problems:
+        raise PlanError(told("the small files of this tree cannot be read as they stand", problems))
+    assigned, scale = assign(groups, fractions, seed=seed, max_scale=max_scale)
+    multiplicity = dict.fromkeys(settings, Fraction())
+    repeats: dict[tuple[str, ...], dict[str, int]] = {parts: {} for parts in settings}
+    for parts, group, own in zip(owners, groups, assigned, strict=True):
+        multiplicity[parts] += group.multiplicity * scale
+        repeats[parts].update(own)
+    found = {parts: _parts(tree.folders[parts], settings[parts], repeats[parts]) for parts in settings}
+    return Survey(tree, settings, found, scale, multiplicity, _notes(tree, found))
+
+
+def sidecars(folder: Folder) -> tuple[dict[str, list[str]], list[str]]:
+    """Files that belong to pictures, by the picture's stem, and the loose ones."""
+    stems = set(map(stem_of, folder.images))
+    owned: dict[str, list[str]] = {}
+    loose = []
+    pictures = set(folder.images)
+    for name in folder.files:
+        if name in pictures:
+            continue
+        owner = None if name in FOLDER_FILES else sidecar_owner(name, stems)
+        if owner is None:
+            loose.append(name)
+        else:
+            owned.setdefault(owner, []).append(name)
+    return owned, loose
+
+
+def sidecars_of(names: Sequence[str], owned: Mapping[str, Sequence[str]]) -> list[str]:
+    """The sidecars of some pictures."""
+    stems = dict.fromkeys(map(stem_of, names))
+    return [sidecar for stem in stems for sidecar in owned.get(stem, ())]
+
+
+def unread(folder: Folder) -> list[str]:
+    """Pictures of a folder that EveryDream2 reads and kohya does not."""
+    return [name for name in folder.images if not kohya.is_read(name)]
+
+
+def decimal(value: Fraction) -> float:
+    """A number for a table."""
+    return float(round(value, 4))
+
+
+def percent(got: Fraction, wanted: Fraction) -> float:
+    """How far off, in percent with one digit."""
+    return float(round((got - wanted) * 100 / wanted, 1)) if wanted else 0.0
+
+
+def told(what: str, problems: Sequence[str]) -> str:
+    """Problems as one message, ten of them in full."""
+    more = [f"and {len(problems) - 10:,} more"] if len(problems) > 10 else []
+    lines = "\n  ".join([*problems[:10], *more])
+    return f"{what}, and nothing was touched; problems: {len(problems):,}\n  {lines}"
+
+
+def _groups(folder: Folder, multiply: Fraction, problems: list[str], shares_sidecars: bool) -> list[Group]:
+    own = image_multiplies(folder, problems)
+    names = [name for name in folder.images if kohya.is_read(name)]
+    by_multiply: dict[Fraction, list[str]] = {} if own or not names else {multiply: names}
+    for name in names if own else ():
+        by_multiply.setdefault(own.get(name, multiply), []).append(name)
+    together = {} if shares_sidecars else _namesakes(folder)
+    groups = []
+    for value, members in by_multiply.items():
+        if not together:
+            groups.append(Group(folder.relative, value, [(name,) for name in members]))
+            continue
+        units: dict[str, tuple[str, ...]] = {}
+        for name in members:
+            key = together.get(name, name)
+            units[key] = (*units.get(key, ()), name)
+        groups.append(Group(folder.relative, value, list(units.values())))
+    return groups
+
+
+def _namesakes(folder: Folder) -> dict[str, str]:
+    """Pictures that share a stem and a sidecar: `a.png` and `a.jpg` beside `a.txt`, as name to stem."""
+    if len({stem_of(name) for name in folder.images}) == len(folder.images):
+        return {}
+    counts = Counter(map(stem_of, folder.images))
+    owned, _ = sidecars(folder)
+    stems = {stem for stem, count in counts.items() if count > 1 and stem in owned}
+    return {name: stem for name in folder.images if (stem := stem_of(name)) in stems}
+
+
+def _parts(folder: Folder, settings: FolderSettings, repeats: dict[str, int]) -> list[Part]:
+    if not repeats:  # pictures that kohya does not read
+        return [Part(folder, whole_repeats(settings.multiply, "round"), [], is_base=True)]
+    by_repeats: dict[int, list[str]] = {}
+    for name, number in repeats.items():
+        by_repeats.setdefault(number, []).append(name)
+    numbers = sorted(by_repeats, key=lambda number: (-len(by_repeats[number]), -number))
+    return [Part(folder, number, by_repeats[number], is_base=number == numbers[0]) for number in numbers]
+
+
+def _notes(tree: Tree, found: dict[tuple[str, ...], list[Part]]) -> list[str]:
+    """What kohya will not do as EveryDream2 does, in sentences."""
+    notes = []
+    suffixes: Counter[str] = Counter()
+    for own in found.values():
+        if sum(len(part.images) for part in own) < len(own[0].folder.images):
+            suffixes.update(os.path.splitext(name)[1] for name in unread(own[0].folder))
+    if suffixes:
+        kinds = ", ".join(f"{suffix} ({count:,})" for suffix, count in suffixes.most_common())
+        notes.append(
+            f"pictures that kohya does not read: {kinds}; save them as .png or .jpg to train on them"
+        )
+    followed = [f"{folder.path}/{name}" for folder in tree.folders.values() for name in folder.linked_folders]
+    if followed:
+        notes.append(f"links to folders, which are not followed: {some(followed)}")
+    doubled = [
+        f"{one.path}/{name}"
+        for one in tree.folders.values()
+        for name in one.files
+        if name.endswith(".txt.txt")
+    ]
+    if doubled:
+        notes.append(f"no trainer reads a name that ends in .txt.txt: {some(doubled)}")
+    return notes
+
+
+def some(names: Sequence[str]) -> str:
+    """A few names, and how many more."""
+    more = f" and {len(names) - SHOWN_NAMES:,} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

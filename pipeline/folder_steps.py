@@ -1,0 +1,170 @@
+# ruff: noqa: D102 - the methods of a step are described once, in Step
+"""Steps for a whole folder of links, one step however many files it holds, and for where a symbolic link
+points.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.actions import PlaceHow
+from pipeline.files import partial_path, place, remove_tree, rename_new, replace, unlink
+from pipeline.steps import Made, Site, State, Step
+from pipeline.tree import FutureTree
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceFolderStep(Step):
+    """Make a folder that holds some of the files of another one; made beside its name, then renamed."""
+
+    kind: ClassVar[str] = "place_folder"
+    source: str
+    destination: str
+    names: tuple[str, ...]
+    how: PlaceHow
+    reason: str
+    or_copy: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.names, tuple):  # a list, from JSON
+            object.__setattr__(self, "names", tuple(self.names))
+
+    def paths(self) -> tuple[str, ...]:
+        return (self.destination,)
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.source,)
+
+    def state(self, site: Site) -> State:
+        source, destination = site.path(self.source), site.path(self.destination)
+        if not os.path.lexists(destination):
+            return "before"
+        is_ours = all(
+            os.path.lexists(destination / name) and self._change(destination / name, source / name) is None
+            for name in self.names
+        )
+        return "after" if is_ours else "changed"
+
+    def do(self, site: Site) -> Made:
+        source, destination = str(site.path(self.source)), site.path(self.destination)
+        temporary = partial_path(destination)
+        os.mkdir(temporary)
+        try:
+            self._fill(source, str(temporary), sync=site.sync)
+            rename_new(temporary, destination)
+        except BaseException:
+            with suppress(OSError):
+                remove_tree(temporary)
+            raise
+        return {}
+
+    def _fill(self, source: str, folder: str, *, sync: bool) -> None:
+        links = {entry.name for entry in os.scandir(source) if entry.is_symlink()}
+        for name in self.names:
+            if self.how == "hardlink" and name not in links:
+                with suppress(OSError):
+                    os.link(f"{source}{os.sep}{name}", f"{folder}{os.sep}{name}")
+                    continue
+            ends = Path(source, name), Path(folder, name)
+            place(*ends, self.how, or_copy=self.or_copy, relative_link=True, sync=sync)
+
+    def undo(self, site: Site, made: Made) -> None:
+        source, destination = site.path(self.source), site.path(self.destination)
+        if not os.path.lexists(destination):
+            return site.tell_or_fail(f"{destination} is gone")
+        for name in sorted(os.listdir(destination)):
+            path = destination / name
+            problem = self._change(path, source / name) if name in self._own() else "was added since"
+            if problem:
+                site.set_aside(path, problem)
+            else:
+                unlink(path)
+        return destination.rmdir()
+
+    def foresee_undo(self, tree: FutureTree, site: Site, made: Made) -> str | None:
+        destination = str(site.path(self.destination))
+        node = tree.find(destination)
+        if node.kind != "folder" or node.origin is None:
+            return f"{destination} is gone"
+        own, source = self._own(), tree.find(str(site.path(self.source)))
+        problems = []
+        for name in sorted(os.listdir(node.origin)):
+            path = Path(node.origin, name)
+            before = source.child(name).origin if source.is_folder else None
+            problem = self._change(path, Path(before or path)) if name in own else "was added since"
+            if problem:
+                problems.append(f"{os.path.join(destination, name)} {problem}")
+        tree.take(destination)
+        more = f" (and {len(problems) - 1:,} more files of that folder)" if len(problems) > 1 else ""
+        return problems[0] + more if problems else None
+
+    def _own(self) -> set[str]:
+        return set(self.names)
+
+    def _change(self, path: Path, source: Path) -> str | None:
+        """Why a file is not ours to remove: it was edited, or is the only one left."""
+        if path.is_symlink():
+            is_ours = self.how == "symlink" and os.path.lexists(source)
+            return None if is_ours else "is not the file that was placed"
+        if not path.is_file():
+            return "is not the file that was placed"
+        if not source.is_file():
+            return "is the only one left: the file it was made from is gone"
+        found, wanted = path.stat(), source.stat()
+        if (found.st_size, found.st_mtime_ns) != (wanted.st_size, wanted.st_mtime_ns):
+            return "was edited since, or the file it was made from was"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class RelinkStep(Step):
+    """Point a symbolic link elsewhere."""
+
+    kind: ClassVar[str] = "relink"
+    path: str
+    target: str
+    expects: str
+    reason: str
+
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,)
+
+    def state(self, site: Site) -> State:
+        path = site.path(self.path)
+        if not path.is_symlink():
+            return "changed"
+        text = os.readlink(path)
+        return "after" if text == self.target else "before" if text == self.expects else "changed"
+
+    def do(self, site: Site) -> Made:
+        _point(site.path(self.path), self.target)
+        return {}
+
+    def undo(self, site: Site, made: Made) -> None:
+        path = site.path(self.path)
+        text = os.readlink(path) if path.is_symlink() else None
+        if text == self.target:
+            _point(path, self.expects)
+        elif text != self.expects:
+            site.tell_or_fail(f"{path} is not the link that was made")
+
+    def foresee_undo(self, tree: FutureTree, site: Site, made: Made) -> str | None:
+        path = str(site.path(self.path))
+        node = tree.find(path)
+        if node.kind == "link" and node.origin and os.readlink(node.origin) == self.target:
+            return None
+        return f"{path} is not the link that was made"
+
+
+def _point(path: Path, target: str) -> None:
+    """Replace a link by another in one step."""
+    temporary = partial_path(path)
+    try:
+        os.symlink(target, temporary, target_is_directory=path.is_dir())
+        replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

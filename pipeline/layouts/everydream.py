@@ -1,0 +1,344 @@
+"""EveryDream trees: pictures in folders of any depth, with small files that say how each folder is trained.
+
+What EveryDream2 reads, from its behaviour: every name that begins with a dot is passed over. `multiply.txt`,
+`cond_dropout.txt`, `flip_p.txt`, `loss_scale.txt` (numbers), `batch_id.txt` (a text) and `shuffle_tags.txt`
+(being there is enough) count for their own folder only; so do `local.yaml` and `local.yml`, which speak over
+the text files, except over batch_id and loss_scale. `global.yaml` and `global.yml` count for all folders
+below, the nearest first.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError
+from pipeline.names import is_ignored_name
+
+READ_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jfif"})
+PICTURE_SUFFIXES = READ_SUFFIXES | {".avif", ".jxl"}  # with those that kohya may read
+CAPTION_SUFFIXES = (".txt", ".caption", ".yml", ".yaml")
+FOLDER_FILES = frozenset(
+    {
+        "multiply.txt",
+        "cond_dropout.txt",
+        "flip_p.txt",
+        "loss_scale.txt",
+        "batch_id.txt",
+        "shuffle_tags.txt",
+        "local.yaml",
+        "local.yml",
+        "global.yaml",
+        "global.yml",
+    }
+)
+_NUMBERS = ("cond_dropout", "flip_p", "loss_scale")
+_TAIL = re.compile(
+    r"(_\d+x\d+\w*|_te_outputs|_te|_meta|_ccip|-masklabel)$"
+)  # what tools add to a picture's stem
+
+
+@dataclass(slots=True)
+class Folder:
+    """One folder: names of what is in it. Ignored and hidden folders are not entered."""
+
+    parts: tuple[str, ...]  # below the tree; () is the tree itself
+    path: str
+    images: list[str] = field(default_factory=list)  # pictures, by name, sorted; also by way of a link
+    files: list[str] = field(default_factory=list)  # all files and links, pictures included
+    links: set[str] = field(default_factory=set)  # those of `files` that are symbolic links
+    linked_folders: list[str] = field(default_factory=list)  # links to folders: never followed
+    folders: list[str] = field(default_factory=list)  # folders that were entered
+    ignored_folders: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)  # sockets and the like
+
+    @property
+    def relative(self) -> str:
+        """Path below the tree with forward slashes; "" is the tree itself."""
+        return "/".join(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSettings:
+    """What the small files of a folder, and those above it, say about its pictures."""
+
+    multiply: Fraction = Fraction(1)
+    cond_dropout: float = 0.0
+    flip_p: float = 0.0
+    loss_scale: float = 1.0
+    batch_id: str = ""
+    shuffle_tags: bool = False
+    others: frozenset[str] = frozenset()  # further keys of the yaml files
+
+
+@dataclass(slots=True)
+class Tree:
+    """Every folder below a root, parents first."""
+
+    root: str
+    folders: dict[tuple[str, ...], Folder]
+
+    def settings(self) -> tuple[dict[tuple[str, ...], FolderSettings], list[str]]:
+        """Settings of every folder with pictures, and what is wrong with them, one sentence each."""
+        reader = _SettingsReader(self)
+        found = {parts: reader.settings(folder) for parts, folder in self.folders.items() if folder.images}
+        return found, reader.problems
+
+
+@dataclass(frozen=True, slots=True)
+class TrainImage:
+    """A picture as EveryDream2 trains on it."""
+
+    path: Path
+    multiply: Fraction
+    caption: str  # the stem up to its first "_" where there is no caption file
+    settings: FolderSettings
+
+
+def read_tree(root: Path | str) -> Tree:
+    """List a tree; links to folders are not followed.
+
+    Raises:
+        InputError: a folder may not be read.
+    """
+    tree = Tree(os.fspath(root), {})
+    todo: list[tuple[str, ...]] = [()]
+    while todo:
+        parts = todo.pop()
+        folder = tree.folders[parts] = _list(parts, os.path.join(tree.root, *parts))
+        todo.extend((*parts, name) for name in reversed(folder.folders))
+    return tree
+
+
+def _list(parts: tuple[str, ...], path: str) -> Folder:
+    folder = Folder(parts, path)
+    try:
+        for entry in os.scandir(path):
+            if entry.is_file(follow_symlinks=False):
+                folder.files.append(entry.name)
+            elif entry.is_symlink():
+                _add_link(folder, entry)
+            elif entry.is_dir(follow_symlinks=False):
+                (folder.ignored_folders if is_ignored_name(entry.name) else folder.folders).append(entry.name)
+            else:
+                folder.others.append(entry.name)
+    except PermissionError as error:
+        raise InputError(
+            f"{path} may not be read", hint="change its permissions, or run as its owner"
+        ) from error
+    for names in (folder.files, folder.linked_folders, folder.folders, folder.ignored_folders):
+        names.sort()
+    lost = {name for name in folder.links if not os.path.isfile(os.path.join(path, name))}
+    folder.images = [name for name in folder.files if name[name.rfind(".") :].lower() in PICTURE_SUFFIXES]
+    if lost or any(name[0] == "." for name in folder.images):
+        folder.images = [name for name in folder.images if name[0] != "." and name not in lost]
+    return folder
+
+
+def _add_link(folder: Folder, entry: "os.DirEntry[str]") -> None:
+    if entry.is_dir():
+        folder.linked_folders.append(entry.name)
+        return
+    folder.files.append(entry.name)
+    folder.links.add(entry.name)
+
+
+def is_picture(name: str) -> bool:
+    """Whether one of the trainers may read a file as a picture, by its name."""
+    return name[name.rfind(".") :].lower() in PICTURE_SUFFIXES and name[0] != "."
+
+
+def stem_of(picture: str) -> str:
+    """A picture's name without its suffix."""
+    return picture[: picture.rfind(".")]
+
+
+def images(root: Path) -> Iterator[TrainImage]:
+    """Every picture that EveryDream2 would train on, with its multiply and caption.
+
+    Raises:
+        InputError: a small file of a folder says what cannot be.
+    """
+    tree = read_tree(root)
+    settings, problems = tree.settings()
+    if problems:
+        raise InputError(problems[0])
+    for parts, folder in tree.folders.items():
+        own = image_multiplies(folder, problems)
+        for name in folder.images:
+            if os.path.splitext(name)[1].lower() in READ_SUFFIXES:
+                path = Path(folder.path, name)
+                multiply = own.get(name, settings[parts].multiply)
+                yield TrainImage(path, multiply, _caption(folder, name), settings[parts])
+
+
+def image_multiplies(folder: Folder, problems: list[str]) -> dict[str, Fraction]:
+    """Multiply of the pictures whose own yaml file speaks over their folder.
+
+    Args:
+        problems: takes what is wrong with those files, one sentence each.
+    """
+    found: dict[str, Fraction] = {}
+    yamls = {name for name in folder.files if name.endswith((".yaml", ".yml"))} - FOLDER_FILES
+    if not yamls:
+        return found
+    for name in folder.images:
+        stem = os.path.splitext(name)[0]
+        for yaml_name in (f"{stem}.yml", f"{stem}.yaml"):
+            if yaml_name in yamls:
+                path = os.path.join(folder.path, yaml_name)
+                own, problem = _yaml(path)
+                if problem:
+                    problems.append(f"{path} {problem}")
+                if "multiply" in own:
+                    found[name] = _checked("multiply", str(own["multiply"]), path, problems)
+    return found
+
+
+def multiply_of(folder: Folder) -> Fraction | None:
+    """The number in a folder's multiply.txt; None where it is no number."""
+    return _number(_first_line(os.path.join(folder.path, "multiply.txt")))
+
+
+def sidecar_owner(name: str, stems: Mapping[str, str] | set[str]) -> str | None:
+    """The stem of the picture that a caption, mask, cache or metadata belongs to; None for a loose file."""
+    base = name.removeprefix(".")
+    while True:
+        stem, extension = os.path.splitext(base)
+        if not extension:
+            bare = _TAIL.sub("", base)
+            return bare if bare in stems else None
+        if stem in stems:
+            return stem
+        bare = _TAIL.sub("", stem)
+        if bare in stems:
+            return bare
+        base = stem
+
+
+def _caption(folder: Folder, name: str) -> str:
+    stem = os.path.splitext(name)[0]
+    text = None
+    for suffix in CAPTION_SUFFIXES:
+        if stem + suffix not in folder.files:
+            continue
+        path = os.path.join(folder.path, stem + suffix)
+        if suffix in (".txt", ".caption"):
+            text = Path(path).read_text(encoding="utf-8", errors="replace").strip()
+        else:
+            values, _ = _yaml(path)
+            tags = [tag["tag"] if isinstance(tag, dict) else tag for tag in values.get("tags") or []]
+            parts = [values.get("main_prompt") or values.get("caption"), *tags]
+            text = ", ".join(str(part) for part in parts if part) or text
+    return stem.split("_")[0] if text is None else text
+
+
+class _SettingsReader:
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._globals: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.problems: list[str] = []
+
+    def settings(self, folder: Folder) -> FolderSettings:
+        names = FOLDER_FILES.intersection(folder.files)
+        inherited = self._inherited(folder.parts)
+        if not names and not inherited:
+            return FolderSettings()
+        values = dict(inherited)
+        if "shuffle_tags" in values and not names & {"global.yaml", "global.yml"}:
+            del values["shuffle_tags"]  # EveryDream2 loses it in folders below
+        values |= self._texts(folder, names, ("multiply", "cond_dropout", "flip_p"))
+        if "shuffle_tags.txt" in names:
+            values["shuffle_tags"] = True
+        for name in ("local.yaml", "local.yml"):
+            values |= self._yaml(folder, name) if name in names else {}
+        values |= self._texts(folder, names, ("batch_id", "loss_scale"))
+        return self._settings(folder, values)
+
+    def _inherited(self, parts: tuple[str, ...]) -> dict[str, Any]:
+        if parts not in self._globals:
+            above = self._inherited(parts[:-1]) if parts else {}
+            folder = self._tree.folders[parts]
+            own: dict[str, Any] = {}
+            for name in ("global.yaml", "global.yml"):
+                own |= self._yaml(folder, name) if name in folder.files else {}
+            self._globals[parts] = above | own if own else above
+        return self._globals[parts]
+
+    def _texts(self, folder: Folder, names: frozenset[str], keys: tuple[str, ...]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key in keys:
+            if f"{key}.txt" in names:
+                path = os.path.join(folder.path, f"{key}.txt")
+                text = _first_line(path)
+                found[key] = text if key == "batch_id" else _checked(key, text, path, self.problems)
+        return found
+
+    def _yaml(self, folder: Folder, name: str) -> dict[str, Any]:
+        path = os.path.join(folder.path, name)
+        values, problem = _yaml(path)
+        if problem:
+            self.problems.append(f"{path} {problem}")
+        for key in ("multiply", *_NUMBERS):
+            if key in values:
+                values[key] = _checked(key, str(values[key]), path, self.problems)
+        return values
+
+    def _settings(self, folder: Folder, values: dict[str, Any]) -> FolderSettings:
+        numbers = {key: float(values.pop(key)) for key in _NUMBERS if key in values}
+        return FolderSettings(
+            multiply=values.pop("multiply", Fraction(1)),
+            batch_id=str(values.pop("batch_id", "")),
+            shuffle_tags=bool(values.pop("shuffle_tags", False)),
+            others=frozenset(values),
+            **numbers,
+        )
+
+
+def _first_line(path: str) -> str:
+    """The first line of a small file; a byte order mark, which Windows editors write, is passed over."""
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        return file.readline().strip()
+
+
+def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:
+    """A number, or 1 and a problem more."""
+    value = _number(text)
+    if value is None:
+        hint = f"; write {text.replace(',', '.')}" if _number(text.replace(",", ".")) else ""
+        problems.append(f'{key} must be a number, found "{text[:40]}" in {path}{hint}')
+    elif key == "multiply" and value <= 0:
+        hint = "write a number above 0, or move the folder out of the tree"
+        problems.append(f'multiply must be above 0, found "{text[:40]}" in {path}; {hint}')
+    else:
+        return value
+    return Fraction(1)
+
+
+def _number(text: str) -> Fraction | None:
+    try:
+        value = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    is_sane = value.is_finite() and (value == 0 or -12 < value.adjusted() < 9)
+    return Fraction(value) if is_sane else None
+
+
+def _yaml(path: str) -> tuple[dict[str, Any], str | None]:
+    """The keys of a yaml file, and what is wrong with it."""
+    import yaml  # 20 ms that trees without yaml files need not pay
+
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            values = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return {}, f"is not valid YAML: {str(error).splitlines()[0]}"
+    if values is None:
+        return {}, None
+    if not isinstance(values, dict):
+        return {}, "holds no keys: write them as `key: value`"
+    return {str(key): value for key, value in values.items()}, None
