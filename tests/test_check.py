@@ -1,5 +1,6 @@
 """`celforge check`: one test a trap, on a tree that is clean but for it. Here: what is read, and how often."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from pictures import noise, saved
 from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, detail, found, plant
 
 from pipeline.lint.traps import traps
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -81,6 +84,17 @@ def test_every_trap_has_a_test_of_its_name() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_check*.py"))
     for trap in traps():
         assert f"def test_trap_{trap.replace('-', '_')}" in pages, trap
+
+
+def test_the_table_of_traps_in_the_page_is_not_stale() -> None:
+    spec = importlib.util.spec_from_file_location("make_traps", ROOT / "docs" / "make_traps.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    page = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
+    assert page == module.page_with_table(page), "run: make docs"
+    assert all(f"| `{name}` |" in page for name in traps())
 
 
 def test_severities_and_texts_are_whole() -> None:
@@ -216,6 +230,17 @@ def test_trap_dataset_config_names_a_folder_that_is_missing(look: Checker, tmp_p
     answer = look(KOHYA | {"d.toml": dataset(tmp_path, {"3_mai": 1, "1_aoba": 1, "9_gone": 1})})
     assert found(answer) == [("dataset-config", "d.toml")]
     assert "there is no folder" in detail(answer, "dataset-config")
+
+
+def test_trap_subset_twice(look: Checker, tmp_path: Path) -> None:
+    config = dataset(tmp_path, {"3_mai": 2, "1_aoba": 1})
+    again = f"\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'tree' / '3_mai'}'\nnum_repeats = 5\n"
+    answer = look(KOHYA | {"d.toml": config + again})
+    assert found(answer) == [("subset-twice", "d.toml")]
+    assert answer["reading"]["kohya"]["exposures"] == 2 * 2 + 1
+    answer = look({"d.toml": config + "\n[[datasets]]" + again})
+    assert found(answer) == []
+    assert answer["reading"]["kohya"]["exposures"] == 2 * 2 + 1 + 2 * 5
 
 
 def test_trap_not_in_dataset_config(look: Checker, tmp_path: Path) -> None:

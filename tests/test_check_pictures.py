@@ -9,6 +9,7 @@ import pytest
 from conftest import Celforge
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.trainers import everydream_multiplicity, kohya_folders, total
 from pictures import animation, exif, jpeg_with_exif, noise, saved
 from PIL import Image
 from trainer_trees import (
@@ -200,6 +201,9 @@ def test_the_reading_is_that_of_the_rules_stated_a_second_time(
         list(presence_findings(tree, [kohya, everydream]))
         assert as_read(kohya) == expected(kohya_reads(folder, extension))
         assert as_read(everydream) == expected(everydream_reads(folder))
+        assert everydream.exposures == everydream_multiplicity(folder)
+        if not any(name.startswith(".") for _, name in places):
+            assert kohya.exposures == total(kohya_folders(folder))
 
 
 def as_read(reading: Reading) -> dict[str, tuple[float, ...]]:

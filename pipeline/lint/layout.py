@@ -78,6 +78,7 @@ def config_findings(tree: Tree, reading: Reading, config: Path) -> Iterator[Find
     yield from (Finding("dataset-config", name, text) for text in _refused_lines(data, config.parent))
     for path, repeats in _few_repeats(data):
         yield Finding("repeats-below-one", name, f"{path}: num_repeats {repeats}")
+    yield from (Finding("subset-twice", name, path) for path in _named_twice(data))
     for path in _relative_folders(data):
         yield Finding("relative-image-dir", name, path)
     yield from (Finding("subset-elsewhere", path) for path in reading.elsewhere)
@@ -125,6 +126,12 @@ def _few_repeats(data: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         repeats = table.get("num_repeats", 1)
         if isinstance(repeats, int) and repeats < 1:
             yield str(table.get("image_dir", where)), repeats
+
+
+def _named_twice(data: Mapping[str, Any]) -> Iterator[str]:
+    for dataset in _dicts(data.get("datasets")):
+        folders = Counter(str(subset.get("image_dir")) for subset in _dicts(dataset.get("subsets")))
+        yield from (folder for folder, count in folders.items() if count > 1)
 
 
 def _relative_folders(data: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,8 @@ The trees themselves are read by pipeline/layouts.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -124,10 +125,24 @@ def kohya_subsets(tree: Tree, config: Path | None, caption_extension: str) -> li
     if config is None:
         return kohya.read_folders(Path(tree.root), caption_extension=caption_extension)
     found = []
-    for one in kohya.read_toml(config):
+    subsets = kohya.read_toml(config)
+    for one, counts in zip(subsets, _counting(config), strict=True):
         options = {"caption_extension": caption_extension, **one.options}
-        found.append(Subset(os.path.normpath(one.image_dir), one.num_repeats, one.class_tokens, options))
+        if counts:
+            found.append(Subset(os.path.normpath(one.image_dir), one.num_repeats, one.class_tokens, options))
     return found
+
+
+def _counting(config: Path) -> Iterator[bool]:
+    """For each subset with a repeat: whether its folder is named for the first time in its dataset."""
+    data = tomllib.loads(config.read_text(encoding="utf-8-sig"))
+    for dataset in data.get("datasets", []):
+        seen: set[str] = set()
+        for subset in dataset.get("subsets", []):
+            keys = data.get("general", {}) | dataset | subset
+            if int(keys.get("num_repeats", 1)) >= 1:
+                yield keys["image_dir"] not in seen
+                seen.add(keys["image_dir"])
 
 
 def read_as_kohya(tree: Tree, subsets: Sequence[Subset]) -> Reading:
