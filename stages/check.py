@@ -180,8 +180,9 @@ def _reading_shown(looked: "Looked", reading: Any, settings: Settings) -> list[T
     rows = reading.rows()
     captions = sum(row["captions"] for row in rows)
     title = TITLES[reading.trainer]
+    there_are = plural(looked.num_pictures + reading.num_outside, "picture")
     shown: list[Table | str] = [
-        f"{title} reads {reading.num_pictures:,} of {plural(looked.num_pictures, 'picture')},"
+        f"{title} reads {reading.num_pictures:,} of {there_are},"
         f" {captions:,} with a caption; an epoch shows {plain(reading.exposures):,}"
     ]
     shown.append(Table("", rows[:ROWS_SHOWN]))
@@ -204,6 +205,7 @@ def _as_json(looked: "Looked", reading: Any, settings: Settings) -> dict[str, An
     return {
         "pictures": reading.num_pictures,
         "pictures_in_tree": looked.num_pictures,
+        "pictures_outside": reading.num_outside,
         "exposures": plain(reading.exposures),
         "folders": reading.rows(),
         "resolution": settings.resolution,

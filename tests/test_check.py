@@ -251,9 +251,29 @@ def test_trap_not_in_dataset_config(look: Checker, tmp_path: Path) -> None:
 
 def test_trap_subset_elsewhere(look: Checker, tmp_path: Path) -> None:
     elsewhere = tmp_path / "other"
-    plant(elsewhere, {"p.png": PIC})
+    plant(elsewhere, {"p.png": PIC, "p.caption": "p"})
     config = dataset(tmp_path, {"3_mai": 1, "1_aoba": 1, str(elsewhere): 1})
-    assert found(look(KOHYA | {"d.toml": config})) == [("subset-elsewhere", str(elsewhere))]
+    answer = look(KOHYA | {"d.toml": config}, "--fix")
+    assert found(answer) == [("subset-elsewhere", str(elsewhere))]
+    assert answer["reading"]["kohya"]["exposures"] == 4
+    assert (answer["reading"]["kohya"]["pictures"], answer["reading"]["kohya"]["pictures_outside"]) == (4, 1)
+
+    (elsewhere / "p.caption").unlink()
+    assert set(found(look({}, "--fix"))) == {
+        ("missing-caption", f"{elsewhere}/p.png"),
+        ("no-class-tokens", str(elsewhere)),
+        ("subset-elsewhere", str(elsewhere)),
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_numbered_link_is_counted_as_kohya_follows_it(look: Checker, tmp_path: Path) -> None:
+    plant(tmp_path / "other", {"p.png": PIC, "p.caption": "p"})
+    plant(look.folder, KOHYA)
+    (look.folder / "5_linked").symlink_to(tmp_path / "other")
+    answer = look({})
+    assert found(answer) == [("linked-folder", "5_linked")]
+    assert answer["reading"]["kohya"]["exposures"] == 7 + 5
 
 
 def test_trap_relative_image_dir(look: Checker, tmp_path: Path) -> None:

@@ -54,10 +54,12 @@ def presence_findings(tree: Tree, readings: Sequence[Reading]) -> Iterator[Findi
     for reading in readings:
         look = _kohya_caption if reading.trainer == "kohya" else _everydream_caption
         for relative, read in reading.folders.items():
-            folder = tree.folders[tuple(relative.split("/")) if relative else ()]
-            files = frozenset(folder.files)
+            path = os.path.join(tree.root, relative)
+            files = reading.outside.get(relative)
+            if files is None:
+                files = frozenset(tree.folders[tuple(relative.split("/")) if relative else ()].files)
             for name in read.names:
-                trap, detail = look(folder, name, files, read)
+                trap, detail = look(path, name, files, read)
                 if not trap:
                     read.captions += 1
                 elif trap == "missing-caption":
@@ -77,7 +79,7 @@ def presence_findings(tree: Tree, readings: Sequence[Reading]) -> Iterator[Findi
         )
 
 
-def _kohya_caption(folder: Folder, name: str, files: frozenset[str], read: FolderRead) -> tuple[str, str]:
+def _kohya_caption(folder: str, name: str, files: frozenset[str], read: FolderRead) -> tuple[str, str]:
     """(trap, detail) of the caption that kohya finds for a picture; empty where it is the picture's own."""
     stem = _stem(name)
     extension = str(read.options.get("caption_extension", DEFAULT_CAPTION_EXTENSION))
@@ -86,14 +88,14 @@ def _kohya_caption(folder: Folder, name: str, files: frozenset[str], read: Folde
     other = next((suffix for suffix in SUFFIXES if stem + suffix in files), None)
     if other:
         return "caption-extension", f"they are {other}, and kohya looks for {extension}"
-    fields = os.path.join(folder.path, stem).split("_")
-    borrowed = os.path.join(folder.path, "_".join(fields[:-_FACE_FIELDS]) + extension)
+    fields = os.path.join(folder, stem).split("_")
+    borrowed = os.path.join(folder, "_".join(fields[:-_FACE_FIELDS]) + extension)
     if len(fields) > _FACE_FIELDS and os.path.isfile(borrowed):
         return "borrowed-caption", f"kohya takes {os.path.basename(borrowed)}"
     return "missing-caption", f'kohya trains on "{_short(read.class_tokens)}"'
 
 
-def _everydream_caption(_: Folder, name: str, files: frozenset[str], __: FolderRead) -> tuple[str, str]:
+def _everydream_caption(_: str, name: str, files: frozenset[str], __: FolderRead) -> tuple[str, str]:
     stem = _stem(name)
     if any(stem + suffix in files for suffix in everydream.CAPTION_SUFFIXES):
         return "", ""

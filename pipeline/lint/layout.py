@@ -81,7 +81,9 @@ def config_findings(tree: Tree, reading: Reading, config: Path) -> Iterator[Find
     yield from (Finding("subset-twice", name, path) for path in _named_twice(data))
     for path in _relative_folders(data):
         yield Finding("relative-image-dir", name, path)
-    yield from (Finding("subset-elsewhere", path) for path in reading.elsewhere)
+    yield from (
+        Finding("subset-elsewhere", path, count=len(reading.folders[path].names)) for path in reading.outside
+    )
     for folder in tree.folders.values():
         if folder.images and folder.relative not in reading.folders:
             yield Finding("not-in-dataset-config", folder.relative or ".", count=len(folder.images))

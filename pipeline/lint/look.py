@@ -112,7 +112,7 @@ def _add_layout(looked: Looked) -> None:
         is_explained = (
             any(one.trap == "leaf-folder" for one in looked.findings) and reading.trainer == "kohya"
         )
-        if not reading.folders and not reading.elsewhere and not is_explained:
+        if not reading.folders and not is_explained:
             looked.add([Finding("nothing-read", ".", f"by {reading.trainer}")])
 
 

@@ -15,6 +15,13 @@ from pipeline.lint.traps import Finding
 from pipeline.names import path_key
 
 REWRITES = ("caption-bom", "control-file-bom", "caption-not-utf8")
+RENAMES = (
+    "suffix-case",
+    "control-file-case",
+    "hidden-extension",
+    "caption-named-after-file",
+    "format-not-read",  # of .jfif
+)
 
 
 class Mending:
@@ -39,7 +46,7 @@ class Mending:
             if one.trap in REWRITES:
                 self._rewrite(one)
         for one in found:
-            if one.trap not in REWRITES:
+            if one.trap in RENAMES:
                 self._rename(one)
 
     def copy_captions(self, suffix: str) -> None:

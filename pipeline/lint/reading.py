@@ -48,7 +48,13 @@ class Reading:
 
     trainer: Trainer
     folders: dict[str, FolderRead] = field(default_factory=dict)
-    elsewhere: list[str] = field(default_factory=list)  # subsets outside of the checked folder
+    # names in folders that are read and not checked: outside of the tree, or behind a link
+    outside: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def num_outside(self) -> int:
+        """Pictures that are read and were not checked."""
+        return sum(len(self.folders[path].names) for path in self.outside)
 
     @property
     def num_pictures(self) -> int:
@@ -149,20 +155,33 @@ def read_as_kohya(tree: Tree, subsets: Sequence[Subset]) -> Reading:
     """What kohya reads; subsets whose folder is missing give nothing."""
     reading = Reading("kohya")
     for subset in subsets:
-        relative = os.path.relpath(subset.image_dir, tree.root).replace(os.sep, "/")
-        if relative == ".." or relative.startswith("../") or os.path.isabs(relative):
-            reading.elsewhere.append(subset.image_dir)
-            continue
         try:
-            names = [name for name in subset.images() if is_read(name, "kohya")]
+            files = os.listdir(subset.image_dir)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError as error:
             raise InputError(f"{subset.image_dir} may not be read") from error
-        folder = "" if relative == "." else relative
+        path = _below(tree, subset.image_dir)
+        names = [name for name in subset.images() if is_read(name, "kohya")]
+        if not names:
+            continue
+        if path and tuple(path.split("/")) not in tree.folders:
+            reading.outside[path] = frozenset(files)
         one = FolderRead(Fraction(0), names, {}, subset.options, subset.class_tokens)
-        reading.folders.setdefault(folder, one).repeats += subset.num_repeats
+        reading.folders.setdefault(path, one).repeats += subset.num_repeats
     return reading
+
+
+def _below(tree: Tree, folder: str) -> str:
+    """A folder's path below the tree, "" the tree itself; the whole path where it lies elsewhere."""
+    folder = os.path.abspath(folder)
+    try:
+        relative = os.path.relpath(folder, tree.root).replace(os.sep, "/")
+    except ValueError:  # another drive of Windows
+        return folder
+    if relative == ".." or relative.startswith("../"):
+        return folder
+    return "" if relative == "." else relative
 
 
 def read_as_everydream(tree: Tree) -> Reading:
