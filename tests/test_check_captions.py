@@ -235,3 +235,20 @@ def test_trap_unreadable_by_a_link_that_leads_nowhere(look: Checker) -> None:
     plant(look.folder, {name: content for name, content in EVERYDREAM.items() if name != "mai/m1.txt"})
     (look.folder / "mai" / "m1.txt").symlink_to("nowhere")
     assert found(look({})) == [("unreadable", "mai/m1.txt")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_trap_unreadable_picture_behind_a_dead_link(look: Checker) -> None:
+    plant(look.folder, EVERYDREAM)
+    (look.folder / "mai" / "dead.png").symlink_to("nowhere")
+    for decode in ("none", "header"):
+        answer = look({}, "--decode", decode)
+        assert found(answer) == [("unreadable", "mai/dead.png")]
+        assert answer["failures"] == []
+    assert look({}, "--ignore", "unreadable")["exit_code"] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot hold it")
+def test_a_name_of_two_lines_is_shown_on_one(celforge: Celforge, tmp_path: Path) -> None:
+    plant(tmp_path, EVERYDREAM | {"mai/a\nb.png": PIC, "mai/a\nb.txt": "x"})
+    assert "mai/a\\nb.png: it holds" in celforge("check", tmp_path).stdout

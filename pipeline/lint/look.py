@@ -97,7 +97,8 @@ def _read_as_kohya(looked: Looked, asked: Asked) -> None:
     except (InputError, ValueError, TypeError, AttributeError) as error:
         if looked.config is None:
             raise
-        looked.add([Finding("dataset-config", looked.config.name, str(error))])
+        text = str(error) if isinstance(error, InputError) else f"it is not built as kohya wants it: {error}"
+        looked.add([Finding("dataset-config", looked.config.name, text)])
     looked.readings.append(read_as_kohya(looked.tree, subsets))
 
 
@@ -146,6 +147,8 @@ def _look_at_pictures(job: Job, looked: Looked, asked: Asked, files: Sequence[Ca
     sizes: Mapping[str, Mapping[str, Any]] = {
         file.relative[skip:]: found for file, found in _described(job, media, asked.decode)
     }
+    named = {os.path.join(looked.tree.root, one.path) for one in looked.findings}
+    job.failures[:] = [one for one in job.failures if one.path not in named]
     looked.add(pictures.picture_findings(sizes.items(), frozenset(looked.trainers)))
     seen: set[tuple[str, str]] = set()
     for reading in looked.readings:

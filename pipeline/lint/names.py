@@ -41,6 +41,7 @@ def findings(tree: Tree, trainers: Collection[Trainer]) -> Iterator[Finding]:
         yield from _pictures(folder, trainers, stems)
         yield from _texts(folder, set(stems))
         yield from _old_latents(folder, stems)
+        yield from _dead_links(folder)
         for stem in stems:
             places.setdefault(stem, []).append(folder.relative)
     yield from _namesakes(places)
@@ -160,6 +161,13 @@ def _is_sidecar(folder: Folder, name: str, image: str) -> bool:
         return read_sidecar(Path(folder.path, name), Path(folder.path, image)) is not None
     except SidecarError:
         return False
+
+
+def _dead_links(folder: Folder) -> Iterator[Finding]:
+    images = set(folder.images) if folder.links else set()
+    for name in sorted(folder.links - images):
+        if suffix_of(name).lower() in PICTURE_SUFFIXES and not is_ignored_name(name):
+            yield Finding("unreadable", join(folder.relative, name), "a link that leads nowhere")
 
 
 def _old_latents(folder: Folder, stems: Mapping[str, list[str]]) -> Iterator[Finding]:

@@ -96,6 +96,7 @@ def _of_many(finding: Finding, trap: Trap) -> str:
 
 
 def _cut(text: str) -> str:
+    text = text.replace("\n", "\\n")  # a name may hold one, and is still one line here
     return text if len(text) <= _MOST_EXAMPLE else text[: _MOST_EXAMPLE - 3] + "..."
 
 
