@@ -51,7 +51,11 @@ def clip_tokenizer() -> "Tokenizer":
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
     merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
     letters = _byte_letters()
-    words = [*letters, *(f"{letter}</w>" for letter in letters), *(first + second for first, second in merges)]
+    words = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        *(first + second for first, second in merges),
+    ]
     vocabulary = {word: number for number, word in enumerate([*words, BEGIN, END])}
     model = models.BPE(
         vocab=vocabulary,

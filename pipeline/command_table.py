@@ -38,6 +38,13 @@ COMMANDS: dict[str, Row] = {
         "stages.extract",
         "Turn videos into the frames worth training on: each picture once, by its sharpest frame.",
     ),
+    "identify": stage(
+        "stages.identify", "Name the characters in pictures, by their folders or by their tags."
+    ),
+    "caption": stage(
+        "stages.caption", "Write captions from tags, characters and whatever else is known of a picture."
+    ),
+    "sync": stage("stages.sync", "Take in what was changed by hand: captions, tags in them, folders."),
     "flatten": stage(
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
@@ -63,6 +70,7 @@ COMMANDS: dict[str, Row] = {
 }
 
 JOB_SECTION = "job"
+CHARACTERS_SECTION = "characters"  # tables of tables: pipeline/characters.py
 
 
 def load(name: str) -> ModuleType:
@@ -85,4 +93,5 @@ def settings_classes() -> dict[str, type]:
 
 def section_names() -> Mapping[str, object]:
     """The names that a section of celforge.toml may have, without importing a stage."""
-    return {JOB_SECTION: None} | {name: None for name, row in COMMANDS.items() if row.has_settings}
+    stages = {name: None for name, row in COMMANDS.items() if row.has_settings}
+    return {JOB_SECTION: None, CHARACTERS_SECTION: None} | stages

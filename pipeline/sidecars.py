@@ -80,6 +80,11 @@ def read_sidecar(sidecar_path: Path, image_path: Path) -> Sidecar | None:
     return Sidecar(sidecar_path, tool, facts, ignored, namesakes)
 
 
+def is_sidecar_text(text: str) -> bool:
+    """Say whether a text is one of imgbrd-grabber's fields, not a caption."""
+    return bool(_grabber_fields(text))
+
+
 def _fields_of(path: Path) -> tuple[str, dict[str, object]] | None:
     """(tool, fields) as they stand in the file; None for a caption."""
     text = _text_of(path)

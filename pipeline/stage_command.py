@@ -16,6 +16,7 @@ from pipeline.project import find_project, load_toml, section_of
 from pipeline.settings import Resolved, resolve
 
 PLAN_ROWS_SHOWN = 200
+LIST_SHOWN = 12  # parts of a list in a report
 
 
 def stage_command(name: str, module: ModuleType) -> click.Command:
@@ -118,7 +119,12 @@ def _value_text(value: Any) -> str:
             or "none"
         )
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value_text(part) for part in value) or "none"
+        more = len(value) - LIST_SHOWN
+        shown = [
+            *map(_value_text, value[:LIST_SHOWN]),
+            *([f"and {more:,} more (--json)"] if more > 0 else []),
+        ]
+        return ", ".join(shown) or "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

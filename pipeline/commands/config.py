@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from pipeline import console
-from pipeline.command_table import section_names, settings_classes
+from pipeline.characters import resolve_characters
+from pipeline.command_table import CHARACTERS_SECTION, section_names, settings_classes
 from pipeline.project import find_project, load_toml, section_of
 from pipeline.settings import Json, Resolved, as_json, resolve, toml_text
 from pipeline.stage_command import folder_argument, json_option
@@ -30,8 +31,13 @@ def rows_in_force(folder: Path) -> tuple[list[dict[str, Json]], list[str]]:
     data = load_toml(path, section_names())
     rows: list[dict[str, Json]] = []
     warnings: list[str] = []
-    for section, settings_class in settings_classes().items():
-        resolved: Resolved[Any] = resolve(settings_class, section, section_of(data, section, path), path, {})
+    sections: dict[str, Resolved[Any]] = {
+        section: resolve(settings_class, section, section_of(data, section, path), path, {})
+        for section, settings_class in settings_classes().items()
+    }
+    characters = resolve_characters(data, path)
+    sections |= {f"{CHARACTERS_SECTION}.{name}": one for name, one in characters.items()}
+    for section, resolved in sections.items():
         warnings += [f"[{section}] {warning}" for warning in resolved.warnings]
         for name, value in as_json(resolved.settings).items():
             rows.append({"section": section, "setting": name, "value": value, "from": resolved.sources[name]})

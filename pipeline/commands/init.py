@@ -5,12 +5,14 @@ you want to change.
 """
 
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from pipeline import console
-from pipeline.command_table import COMMANDS, settings_classes
+from pipeline.characters import EXAMPLE, SUMMARY, CharacterSettings
+from pipeline.command_table import CHARACTERS_SECTION, COMMANDS, settings_classes
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 from pipeline.flags import effect_note
@@ -31,11 +33,17 @@ def config_text() -> str:
     for section, settings_class in settings_classes().items():
         summary = COMMANDS[section].summary if section in COMMANDS else "What every stage shares."
         parts.append(f"\n# {summary}\n[{section}]\n")
-        for one in options_of(settings_class):
-            text = f"{one.help}{effect_note(one)} ({one.type_name})"
-            parts.append(textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ") + "\n")
-            parts.append(f"# {one.name} = {toml_text(one.default)}\n")
+        parts += _options_text(settings_class)
+    parts.append(f"\n# {SUMMARY}\n# [{CHARACTERS_SECTION}.{EXAMPLE}]\n")
+    parts += _options_text(CharacterSettings)
     return "".join(parts)
+
+
+def _options_text(settings_class: type) -> Iterator[str]:
+    for one in options_of(settings_class):
+        text = f"{one.help}{effect_note(one)} ({one.type_name})"
+        yield textwrap.fill(text, 110, initial_indent="# ", subsequent_indent="# ") + "\n"
+        yield f"# {one.name} = {toml_text(one.default)}\n"
 
 
 def _init(folder: Path) -> None:

@@ -9,9 +9,11 @@ trained on it would learn the backslash.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 SUFFIXES = (".txt", ".caption")  # of caption files; trainers read one of them, EveryDream2 both at once
 DEFAULT_SEPARATOR = ", "
+KNOWN_TAGS = 1 << 16  # spellings remembered: a data set has some thousand tags, each in thousands of captions
 
 # Every tag of Danbooru that is a face written with an underscore.
 KAOMOJI = frozenset(
@@ -22,18 +24,19 @@ KAOMOJI = frozenset(
 )
 
 
+@lru_cache(KNOWN_TAGS)
 def tag_text(tag: str) -> str:
     """A tag as a caption writes it: `long_hair` becomes `long hair`, `^_^` stays."""
     return tag if tag in KAOMOJI else " ".join(tag.replace("_", " ").split())
 
 
+@lru_cache(KNOWN_TAGS)
 def tag_key(text: str) -> str:
     """The one spelling by which tags are compared: lower case, underscores, no backslash before brackets.
 
     `Long hair`, `long_hair` and `long  hair` are one tag, `^_^` and `^ ^` too.
     """
-    key = "_".join(text.replace("\\(", "(").replace("\\)", ")").replace("_", " ").lower().split())
-    return key
+    return "_".join(text.replace("\\(", "(").replace("\\)", ")").replace("_", " ").lower().split())
 
 
 def parts_of(text: str, separator: str = DEFAULT_SEPARATOR) -> list[str]:
@@ -43,6 +46,7 @@ def parts_of(text: str, separator: str = DEFAULT_SEPARATOR) -> list[str]:
     return [part for line in lines for piece in line.split(sign) if (part := " ".join(piece.split()))]
 
 
+@lru_cache(KNOWN_TAGS)
 def without_separators(text: str, *separators: str) -> str:
     """A part that cannot be taken for two: the separators' own signs are left out."""
     for separator in separators:
