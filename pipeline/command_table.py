@@ -80,6 +80,10 @@ COMMANDS: dict[str, Row] = {
         "stages.flatten",
         "Turn an EveryDream tree into what kohya reads, and back: nothing lost, fractions kept.",
     ),
+    "check": stage(
+        "stages.check",
+        "Find what a trainer would read wrongly or not at all, before it does.",
+    ),
     "export": stage(
         "stages.export",
         "Write a data set as the files of another trainer: kohya's JSON, OneTrainer, ai-toolkit and others.",

@@ -102,6 +102,7 @@ class ImageHeader:
     mode: str  # Pillow's name of the stored pixels: "RGB", "RGBA", "CMYK", "I;16"
     num_frames: int
     notes: tuple[str, ...]  # what was done to it, or what is odd about it
+    orientation: int = 1  # of EXIF, 1 to 8, as the file says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +261,9 @@ def _header(image: ImageFile, container: Container, source: Path | bytes) -> Ima
     notes = _notes(image, container, num_frames)
     if isinstance(source, Path) and source.suffix.lower() not in SUFFIXES[format_name]:
         notes.append(f"{format_name} file named {source.suffix}")
-    return ImageHeader(width, height, format_name, image.mode, num_frames, tuple(notes))
+    return ImageHeader(
+        width, height, format_name, image.mode, num_frames, tuple(notes), container.orientation
+    )
 
 
 def _notes(image: ImageFile, container: Container, num_frames: int) -> list[str]:

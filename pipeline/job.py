@@ -109,6 +109,7 @@ class Job:
         self.is_dry_run = is_dry_run
         self.workers = settings.workers or os.cpu_count() or 1
         self.failures: list[Failure] = []
+        self.found_errors = False  # set by a stage that looks for errors: the exit code is then 3
         self.warnings: list[str] = []
         self._max_failures = settings.max_failures
         self._interruption = interruption
@@ -330,7 +331,13 @@ class Job:
 
     def report(self, **values: Any) -> Report:
         """The stage's outcomes for the files below the folder, its failures, and values of its own."""
-        report = Report(self.stage, failures=list(self.failures), warnings=list(self.warnings), values=values)
+        report = Report(
+            self.stage,
+            failures=list(self.failures),
+            warnings=list(self.warnings),
+            values=values,
+            found_errors=self.found_errors,
+        )
         for outcome, reason, count in outcome_counts(self.catalog, self.project, self.folder, self.stage):
             report.counts[outcome, reason] = count
         return report
@@ -422,7 +429,7 @@ def _run_noted(job: Job) -> Iterator[None]:
     code = ExitCode.FAILED
     try:
         yield
-        code = ExitCode.FAILED_ITEMS if job.failures else ExitCode.DONE
+        code = ExitCode.FAILED_ITEMS if job.failures or job.found_errors else ExitCode.DONE
     except PipelineError as error:
         code = error.exit_code
         LOG.debug("%s", error)

@@ -1,7 +1,7 @@
 """What a stage did, for a person and for a machine; and how many failures are too many."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,14 @@ class Failure:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of equal keys, shown to a person only."""
+
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+
+
 @dataclass(slots=True)
 class Report:
     """What a stage did: the same for a person (text) and a machine (`--json`)."""
@@ -35,11 +43,14 @@ class Report:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # title -> rows of equal keys
     made: list[Path] = field(default_factory=list)  # what to open or to use next
     planned: list[dict[str, str]] | None = None  # --dry-run: the plan's rows
+    shown: list[Table | str] = field(default_factory=list)  # for a person: tables and lines, in this order
+    details: dict[str, Any] = field(default_factory=dict)  # for `--json` only: too long to be read
+    found_errors: bool = False  # what was looked at is not as it should be
 
     @property
     def exit_code(self) -> ExitCode:
-        """3 when items failed, else 0."""
-        return ExitCode.FAILED_ITEMS if self.failures else ExitCode.DONE
+        """3 when items failed or errors were found, else 0."""
+        return ExitCode.FAILED_ITEMS if self.failures or self.found_errors else ExitCode.DONE
 
 
 def outcome_counts(

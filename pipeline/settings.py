@@ -33,6 +33,7 @@ def option(
     metavar: str | None = None,
     only_if: Mapping[str, Iterable[object]] | None = None,
     affects_result: bool = True,
+    flag: str = "",
 ) -> Any:
     """Declare one setting as a dataclass field.
 
@@ -43,6 +44,7 @@ def option(
         metavar: what the help shows for the value, such as `SECONDS`.
         only_if: the setting has an effect only while each named setting has one of these values.
         affects_result: False for settings such as the number of workers, which never make a result stale.
+        flag: where the field's name is not the one to type: `--for` cannot be a name in Python.
     """
     conditions = {name: tuple(values) for name, values in (only_if or {}).items()}
     metadata = {
@@ -52,6 +54,7 @@ def option(
         "metavar": metavar,
         "only_if": conditions,
         "affects_result": affects_result,
+        "own_flag": flag,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -72,11 +75,12 @@ class Option:
     metavar: str | None = None
     only_if: Mapping[str, tuple[object, ...]] = dataclasses.field(default_factory=dict)
     affects_result: bool = True
+    own_flag: str = ""
 
     @property
     def flag(self) -> str:
         """The long flag, such as `--threshold-bits`."""
-        return "--" + self.name.replace("_", "-")
+        return self.own_flag or "--" + self.name.replace("_", "-")
 
     @property
     def type_name(self) -> str:

@@ -95,6 +95,11 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
         if more > 0:
             console.write(f"... and {more:,} more; --json shows all")
         console.write(f"{len(report.planned):,} changes planned; nothing was touched (--dry-run)")
+    for one in report.shown:
+        if isinstance(one, str):
+            console.write(one)
+        else:
+            console.table(one.rows, title=one.title)
     for (outcome, reason), count in report.counts.items():
         console.write(f"{count:>9,} {outcome}{': ' if reason else ''}{reason}")
     for key, value in report.values.items():
@@ -145,4 +150,5 @@ def _as_json(report: Report, seconds: float) -> dict[str, Any]:
         "made": [str(path) for path in report.made],
         **report.values,
         **report.tables,
+        **report.details,
     }

@@ -64,6 +64,9 @@ def test_a_jpeg_is_shown_as_its_exif_says(orientation: int, order: str) -> None:
     pixels = read_image(jpeg_with_exif(letter_f(), exif(orientation, order))).pixels
     drawn = ["".join("#" if dot < 128 else "." for dot in row) for row in pixels[:, :, 0]]
     assert drawn == TURNED_F[orientation]
+    header = probe_image(jpeg_with_exif(letter_f(), exif(orientation, order)))
+    assert header.orientation == orientation
+    assert (header.width_px, header.height_px) == ((5, 3) if orientation > 4 else (3, 5))
 
 
 @pytest.mark.parametrize(
