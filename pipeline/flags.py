@@ -1,6 +1,6 @@
 """Options of a Settings dataclass as click options, and back: only what a person typed comes back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,11 @@ def _shown_default(one: Option) -> str | bool:
 
 def effect_note(one: Option) -> str:
     """When a setting has an effect, in words; empty when always."""
-    parts: Iterable[str] = (
-        f"{name.replace('_', '-')} {' or '.join(toml_text(value).strip(chr(34)) for value in values)}"
-        for name, values in one.only_if.items()
-    )
-    note = " and ".join(parts)
-    return f" Only with {note}." if note else ""
+    note = " and ".join(_condition(name.replace("_", "-"), values) for name, values in one.only_if.items())
+    return f" Only {note}." if note else ""
+
+
+def _condition(name: str, values: tuple[object, ...]) -> str:
+    if values == ("",):
+        return f"without {name}"
+    return f"with {name} {' or '.join(toml_text(value).strip(chr(34)) for value in values)}"
