@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.errors import SettingsError
 from pipeline.hub import Ledger
 from pipeline.job import RESULT_CHUNK, Job, Mapped, Report, no_images
-from pipeline.settings import Json, option
+from pipeline.settings import Json, canonical_json, option
 
 if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
@@ -189,21 +189,26 @@ def note_facts(job: Job, kept: Sequence[Mapped[bytes]], selector: "Selector", so
     hand_edited = 0
     for chunk in _chunks(kept):
         job.check_stop()
-        with job.catalog.transaction():
-            for file, values in chunk:
-                facts = selector.facts(values)
-                facts.setdefault("tags", {})  # seen, and nothing found: not the same as never tagged
-                for name in names:
-                    if (file.id, name, source) in by_hand:
-                        continue
-                    if name in facts:
-                        job.set_fact(file, name, facts[name], source=source)
-                    elif (file.id, name) in noted:
-                        job.catalog.clear_fact(file.id, name, source)
-                job.settle(file, "kept")
-                counts.append(len(facts["tags"]))  # type: ignore[arg-type]
-                ratings[str(facts.get("rating", "none"))] += 1
-                hand_edited += file.id in edited
+        said: list[tuple[object, ...]] = []
+        taken_back: list[tuple[int, str, str]] = []
+        for file, values in chunk:
+            facts = selector.facts(values)
+            facts.setdefault("tags", {})  # seen, and nothing found: not the same as never tagged
+            for name in names:
+                if (file.id, name, source) in by_hand:
+                    continue
+                if name in facts:
+                    said.append((file.id, name, source, canonical_json(facts[name]), 0, job.run_id))
+                elif (file.id, name) in noted:
+                    taken_back.append((file.id, name, source))
+            counts.append(len(facts["tags"]))  # type: ignore[arg-type]
+            ratings[str(facts.get("rating", "none"))] += 1
+            hand_edited += file.id in edited
+        with job.catalog.transaction():  # thousands of rows at once are much quicker than one by one
+            job.catalog.execute_many("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?)", said)
+            clear = "DELETE FROM facts WHERE media_id = ? AND name = ? AND source = ?"
+            job.catalog.execute_many(clear, taken_back)
+            job.settle_all((file for file, _ in chunk), "kept")
     return _summary(counts, ratings, hand_edited)
 
 
