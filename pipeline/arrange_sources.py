@@ -57,9 +57,8 @@ def read_sources(job: Job, top: str) -> Sources:
     """
     scope = job.project.relative(job.folder)
     found = Sources(top, "" if scope == "." else scope)
-    files = job.images()
-    if (job.root / top).is_dir():
-        files = list({file.relative: file for file in (*files, *job.images(job.root / top))}.values())
+    tree = [job.root / top] if (job.root / top).is_dir() else []
+    files = job.images(job.folder, *tree)
     elsewhere = _read_records(job, found)
     outside: dict[str, list[MediaFile]] = {}
     for file in files:

@@ -121,13 +121,14 @@ class Job:
 
     # What there is to work on
 
-    def images(self, folder: Path | None = None) -> list[MediaFile]:
+    def images(self, *folders: Path) -> list[MediaFile]:
         """Every picture at or below the folder, in natural order; new and changed files are hashed first.
 
         Args:
-            folder: another one of the project than the job's own.
+            folders: others of the project than the job's own, one after the other; each path comes once.
         """
-        return self._media("image", folder or self.folder)
+        found = [file for folder in folders or (self.folder,) for file in self._media("image", folder)]
+        return list({file.relative: file for file in found}.values())
 
     def videos(self) -> list[MediaFile]:
         """Every video at or below the folder, in natural order; new and changed files are hashed first."""

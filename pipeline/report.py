@@ -1,5 +1,6 @@
 """What a stage did, for a person and for a machine; and how many failures are too many."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from typing import Any
 
 from pipeline.catalog import Catalog, below
 from pipeline.errors import ExitCode, SettingsError, TooManyFailuresError
+from pipeline.made_folders import MadeFolders
 from pipeline.project import Project
 
 FEW_FAILURES = 10  # a share given by --max-failures never stops a run below this many
@@ -57,10 +59,17 @@ def outcome_counts(
     catalog: Catalog, project: Project, folder: Path, stage: str | None = None
 ) -> Iterator[tuple[str, str, int]]:
     """(outcome, reason, number of files) for what lies below a folder, or lay there last; kept ones first."""
-    condition, parameters = below(project.relative(folder))
-    parameters["stage"] = stage or ""
+    top = project.relative(folder) if folder != project.root else ""
+    condition, parameters = below(top)
+    places = catalog.rows(f"SELECT DISTINCT folder FROM paths WHERE {condition}", parameters)
+    made = MadeFolders(project.root, top)
+    parameters |= {
+        "stage": stage or "",
+        "made": json.dumps([place for (place,) in places if made.holds(place)]),
+    }
     sql = f"""SELECT outcome, reason, COUNT(*) FROM paths AS place JOIN outcomes USING (media_id)
-              WHERE stage = :stage AND {condition} AND NOT (is_gone AND EXISTS (
+              WHERE stage = :stage AND {condition}
+              AND folder NOT IN (SELECT value FROM json_each(:made)) AND NOT (is_gone AND EXISTS (
                   SELECT 1 FROM paths WHERE paths.media_id = place.media_id AND NOT is_gone))
               GROUP BY outcome, reason
               ORDER BY outcome = 'failed', outcome = 'dropped', COUNT(*) DESC, reason"""

@@ -164,7 +164,7 @@ def _folders(job: Job, settings: Settings, root: Path, out: Path) -> list["Examp
     from pipeline.layouts.everydream import FOLDER_FILES, FolderSettings
     from pipeline.training_set import read_training_set
 
-    files = {file.path: file for file in job.images()}
+    files = {file.path: file for file in job.images(root)}
     found = read_training_set(root, settings.layout)
     if found.problems:
         raise PlanError("the small files of this tree cannot be read as they stand: " + found.problems[0])

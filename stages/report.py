@@ -56,11 +56,14 @@ class Settings:
 
 def run(job: Job, settings: Settings) -> Report:
     """Count, make small pictures, and write the page."""
+    from pipeline.training_set import training_root
+
     page_folder = settings.out or job.root / "report"
     _refuse_foreign_page(page_folder)
-    files = job.images()
+    tree = training_root(job.folder, job.root)
+    files = job.images(job.folder, tree)
     folder = job.project.relative(job.folder).removeprefix(".")
-    weighed, records = _weigh(job, files)
+    weighed, records = _weigh(job, files, tree)
     unreadable = failed_ids(job.catalog)
     sizes = _sizes(job, [file for file in files if file.id not in unreadable])
     folders = summarize(weighed)
@@ -107,14 +110,13 @@ def _refuse_foreign_page(folder: Path) -> None:
         raise InputError(f"{folder} cannot be made: {error.strerror}", hint=hint) from error
 
 
-def _weigh(job: Job, files: Sequence["MediaFile"]) -> tuple[list[Weighed], dict[str, "Record"]]:
+def _weigh(job: Job, files: Sequence["MediaFile"], top: Path) -> tuple[list[Weighed], dict[str, "Record"]]:
     """Every picture with its repeats, and its record by its path relative to the project.
 
     Pictures beside the tree that is trained on, such as frames, are shown in no epoch.
     """
-    from pipeline.training_set import read_training_set, training_root
+    from pipeline.training_set import read_training_set
 
-    top = training_root(job.folder, job.root)
     found = read_training_set(top)
     for problem in found.problems:
         job.warn(problem)

@@ -66,7 +66,8 @@ class TagBook:
         """(media id, values) of every picture that answers, for facts of these names."""
         wanted = list(dict.fromkeys([*names, *(name for word in self._words for name in word.facts)]))
         columns = "".join(f", {_column(name)}" for name in wanted)
-        sql = f"""WITH here AS (SELECT DISTINCT media_id FROM paths WHERE NOT is_gone AND {self._below})
+        sql = f"""WITH here AS (SELECT DISTINCT media_id FROM paths JOIN media ON media.id = media_id
+                                WHERE NOT is_gone AND kind = 'image' AND {self._below})
                   SELECT media_id{columns} FROM here"""
         tests = [word.test for word in self._words]
         for media_id, *found in self._catalog.rows(sql, self._parameters):
