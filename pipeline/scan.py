@@ -10,7 +10,7 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -266,9 +266,13 @@ def _hash_steadily(path: Path) -> _Hashed:
         after = path.stat()
         if (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns):
             break
-    tick_ns = COARSE_TICK_NS if after.st_mtime_ns % 1_000_000_000 == 0 else FINE_TICK_NS
-    is_settled = after.st_mtime_ns < started_ns - tick_ns
-    return _Hashed(content, after.st_size, after.st_mtime_ns if is_settled else UNTRUSTED_MTIME)
+    return _Hashed(content, after.st_size, _trusted_mtime(after.st_mtime_ns, started_ns))
+
+
+def _trusted_mtime(mtime_ns: int, read_ns: int) -> int:
+    """The mtime of a file that was read at a time, or UNTRUSTED_MTIME where it was too young then."""
+    tick_ns = COARSE_TICK_NS if mtime_ns % 1_000_000_000 == 0 else FINE_TICK_NS
+    return mtime_ns if mtime_ns < read_ns - tick_ns else UNTRUSTED_MTIME
 
 
 class _IndexWriter:
@@ -307,6 +311,26 @@ class _IndexWriter:
                 note_path(self._catalog, relative, media_id, hashed.size_bytes, hashed.mtime_ns)
         self._rows.clear()
         self._flushed_at = time.monotonic()
+
+
+def note_made(catalog: Catalog, project: Project, contents: Mapping[str, str]) -> None:
+    """Note files that we wrote ourselves and whose content is known: they need not be read again.
+
+    Args:
+        contents: sha256 in hex by path relative to the root; those that are not there are passed over.
+    """
+    now_ns = time.time_ns()
+    with catalog.transaction():
+        for relative, content in contents.items():
+            media_id = catalog.media_id(content)
+            try:
+                found = (project.root / relative).stat()
+            except OSError:
+                continue
+            if media_id is not None:
+                note_path(
+                    catalog, relative, media_id, found.st_size, _trusted_mtime(found.st_mtime_ns, now_ns)
+                )
 
 
 def note_path(catalog: Catalog, relative: str, media_id: int, size_bytes: int, mtime_ns: int) -> None:

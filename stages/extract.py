@@ -26,6 +26,7 @@ from pipeline.episodes import (
 from pipeline.errors import InputError, SettingsError
 from pipeline.job import Failure, Job, Report
 from pipeline.plan import Action, Drop, Move, Plan, SetFact, SetOutcome
+from pipeline.scan import note_made
 from pipeline.settings import Json, as_json, digest, option
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ def run(job: Job, settings: Settings) -> Report:
     report = job.apply(Plan("extract", plan.actions))
     if not job.is_dry_run:
         plan.clean()
+        note_made(job.catalog, job.project, plan.placed)
+        report.counts = job.report().counts
     report.values.update(plan.summary())
     report.made += plan.folders
     return report
@@ -297,6 +300,7 @@ class Publishing:
     kept_as: Counter[str] = field(default_factory=Counter)
     dropped_as: Counter[str] = field(default_factory=Counter)
     staged: list[Path] = field(default_factory=list)
+    placed: dict[str, str] = field(default_factory=dict)  # frame, relative to the project -> its content
 
     def add(self, video: "MediaFile", result: dict[str, Any], episode: str) -> None:
         """Plan for one video."""
@@ -343,6 +347,7 @@ class Publishing:
         if self.index is not None:
             self.index.extend(signatures)
         self.counts["frames_kept"] += len(placed)
+        self.placed |= placed
         if placed:
             self.folders.append(self.job.root / FRAMES_FOLDER / episode)
         value = {"key": self.key_digest, "frames": placed, "cuts_s": result["cuts_s"]}

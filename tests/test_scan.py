@@ -1,3 +1,4 @@
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pipeline import scan
 from pipeline.catalog import Catalog
 from pipeline.made_folders import mark_made
 from pipeline.project import Project
-from pipeline.scan import index_folder, media_files, survey
+from pipeline.scan import index_folder, media_files, note_made, survey
 
 OLD_NS = 1_600_000_000_123_456_789
 
@@ -242,3 +243,14 @@ def test_being_asked_to_stop_keeps_what_was_hashed(project: Project, catalog: Ca
         index_folder(catalog, project, project.root, ("image",), check_stop=check_stop)
     assert len(media_files(catalog, project, project.root, ("image",))) == 5
     assert len(index(catalog, project)) == 40
+
+
+def test_files_of_our_own_are_known_without_reading_them(
+    project: Project, catalog: Catalog, hashed: list[str]
+) -> None:
+    put(project.root / "a.png", b"a")
+    content = hashlib.sha256(b"a").hexdigest()
+    catalog.add_media(content, "image", 1)
+    note_made(catalog, project, {"a.png": content, "gone.png": content})
+    assert index(catalog, project) == ["a.png"]
+    assert hashed == []
