@@ -3,12 +3,13 @@
     python benchmarks/extract.py [--clip VIDEO] [--runs 3] [--ffmpeg ffmpeg] [--seconds 60]
 
 Without --clip a 1080p clip is drawn and encoded first (about a minute): shots of 3 to 6 s on textured
-backgrounds with light grain, mouths on threes, held poses, two pans, H.264 at 8 to 10 Mbit/s, as episodes
-have. "decode" is the limit: PyAV, frame threads, every frame decoded and nothing done with it. Peer commands:
+backgrounds with light grain, mouths on threes, held poses, two pans, H.264 of quality 19 (the bit rate
+is printed). "decode" is the limit: PyAV, frame threads, every frame decoded and nothing done with it. Peer commands:
 
     ffmpeg -i CLIP -vf "mpdecimate=hi=64*200:lo=64*50:frac=0.33,setpts=N/FRAME_RATE/TB" -qscale:v 1 -qmin 1
         %d.png
-    python: every PNG read again with Pillow and reduced to 224 px, what an embedding needs before it begins
+    python: every PNG read again with Pillow and reduced to 224 px: what an embedding needs before it begins. The
+        network itself is left out, so this row is a lower bound of the ancestor's dedupe.
 """
 
 import argparse
@@ -99,6 +100,14 @@ def draw_clip(path: Path, seconds: int) -> None:
         container.mux(stream.encode(None))
 
 
+def length_of(clip: Path) -> tuple[int, float]:
+    """Frames and seconds, as the header says."""
+    from pipeline.video import VideoReader
+
+    with VideoReader(clip) as reader:
+        return reader.info.num_frames or 0, reader.info.duration_s or 1.0
+
+
 def cost_of(command: list[str]) -> Cost:
     started = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -144,7 +153,10 @@ def main() -> None:
         if clip is None:
             clip = work / "clip.mkv"
             draw_clip(clip, arguments.seconds)
-        print(f"{clip.name}: {clip.stat().st_size / 1e6:.1f} MB, {arguments.threads} threads")
+        num_frames, seconds = length_of(clip)
+        size_bytes = clip.stat().st_size
+        rate = f"{num_frames:,} frames, {size_bytes / 1e6:.1f} MB, {size_bytes * 8e-6 / seconds:.1f} Mbit/s"
+        print(f"{clip.name}: {rate}, {arguments.threads} threads")
         rows: dict[str, list[tuple[Cost, int]]] = {}
         for _ in range(arguments.runs):  # interleaved, so that other work on the machine meets them all
             measure_once(rows, clip, work, arguments.threads, arguments.ffmpeg)
