@@ -4,7 +4,7 @@
 
 VIDEO.json beside each VIDEO holds {"cuts": [first frame of each shot but the first]}. PySceneDetect is not
 needed by the project: install `scenedetect[opencv]` to see its rows. Its detectors run with their own
-settings, and with shots of 6 frames and of 1 frame allowed (it merges shots shorter than 15 frames by itself).
+settings, and with shots of 6 frames and of 1 frame allowed (they merge shots of under 15 frames otherwise).
 """
 
 import argparse
