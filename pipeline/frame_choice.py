@@ -96,6 +96,7 @@ class _Shot:
     kept_s: float = -1e9  # time of the newest kept frame
     has_picture: bool = False
     pending: list[_Run] = field(default_factory=list)
+    newest: _Run | None = None  # closed last
     resort: _Run | None = None  # kept when the shot has nothing better
     held_back: list[Decision] = field(default_factory=list)  # while most_per_shot may still thin them
 
@@ -205,15 +206,31 @@ class FrameChooser:
         kind = kind_of_picture(run.grid) if self.rules.skip else None
         if kind is not None and kind in self.rules.skip:
             self._drop(run, kind)
+        elif not run.is_flash and (run.is_fading or self._is_end_of_fade(run)):
+            self._drop_beginning_of_fade()
+            self._put_last(run, "fade")
         elif run.is_flash or (run.held_s < self.rules.hold_s and is_flat(run.grid)):
             self._put_last(run, "flash")
-        elif run.is_fading:
-            self._put_last(run, "fade")
         elif run.held_s >= self.rules.hold_s:
             self._offer(run, "held")
         else:
             self._add_pending(run, end_s)
+        self._shot.newest = run
         self._expire(end_s)
+
+    def _is_end_of_fade(self, run: _Run) -> bool:
+        """Whether a short picture that comes out of a fade goes with it; only asked for by `skip`."""
+        assert self._shot is not None
+        newest = self._shot.newest
+        is_asked = "fade" in self.rules.skip and run.held_s < self.rules.hold_s
+        return is_asked and newest is not None and newest.is_fading
+
+    def _drop_beginning_of_fade(self) -> None:
+        """A short picture just before a fade goes with it, when `skip` asks for that."""
+        shot = self._shot
+        assert shot is not None
+        if "fade" in self.rules.skip and shot.pending and shot.pending[-1] is shot.newest:
+            self._drop(shot.pending.pop(), "fade")
 
     def _offer(self, run: _Run, reason: str) -> None:
         """Keep a picture unless it is known."""

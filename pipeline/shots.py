@@ -23,7 +23,7 @@ CUT_DISTANCE = 0.45  # structure distance of neighbouring frames; pans stay belo
 FADE_MONOTONY = 0.9  # net change over summed change in a window; 1 is a pure fade, pans stay below 0.8
 FADE_LEVELS = 3.0  # least net change of the mean over the window
 FLASH_RETURN = 0.3  # of a cut's distance: the picture before is back
-NOISE_FRAMES = 24
+NOISE_FRAMES = 48
 MOST_NOISE_LEVELS = 4.0
 
 
@@ -65,10 +65,13 @@ class FrameWindow:
 
     @property
     def noise(self) -> float:
-        """Median box change between frames of the newest scene, in levels."""
+        """Median box change between calm frames of the newest scene, in levels.
+
+        Of the calmest quarter of frames, as what moves or fades is no noise.
+        """
         if not self._noises:
             return 0.0
-        return min(MOST_NOISE_LEVELS, sorted(self._noises)[len(self._noises) // 2])
+        return min(MOST_NOISE_LEVELS, sorted(self._noises)[len(self._noises) // 4])
 
     def push(self, sample: Sample) -> None:
         """Take the next frame in."""

@@ -224,7 +224,7 @@ class _OneVideo:
 
     def __call__(self, video: "MediaFile") -> dict[str, Any]:
         from pipeline.extraction import extract_video
-        from pipeline.video import UnreadableVideoError
+        from pipeline.video_headers import UnreadableVideoError
 
         folder = staging_folder(self.job.project.state_folder, video, self.key_digest)
         remove_folder(folder)
@@ -248,7 +248,8 @@ class _OneVideo:
 
 def _total_frames(videos: "Sequence[MediaFile]", request: "Request") -> int | None:
     """How many frames there are to go through, as far as the headers say."""
-    from pipeline.video import UnreadableVideoError, VideoReader
+    from pipeline.video import VideoReader
+    from pipeline.video_headers import UnreadableVideoError
 
     if request.mode == "keyframes":
         return None

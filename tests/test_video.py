@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from videos import HEIGHT, WIDTH, held, luma_of, plain, scene, write_video
 
-from pipeline.video import UnreadableVideoError, VideoFrame, VideoReader, read_frames, square_size
+from pipeline.video import VideoFrame, VideoReader, read_frames, square_size
+from pipeline.video_headers import UnreadableVideoError
 
 
 def frames_of(path: Path, **options: object) -> list[VideoFrame]:
