@@ -91,7 +91,7 @@ class TagBook:
             word = self._word(text[1:])
             return Word(word.facts, lambda media_id, values: not word.test(media_id, values))
         if match := _COUNTED.fullmatch(text):
-            return _number_of_tags(*match.groups())
+            return _counted(*match.groups())
         head, is_pair, name = text.partition(":")
         if is_pair and name and head == "folder":
             inside = self._ids_in_folder(name)
@@ -132,12 +132,17 @@ def split_words(query: str) -> list[str]:
         raise SettingsError(f'the search {query} has a " that is not closed', hint="close it") from error
 
 
-def _number_of_tags(what: str, sign: str, number: str) -> Word:
-    if what == "tokens":
-        hint = "tags>30 counts tags"
-        raise SettingsError("tokens cannot be searched yet", hint=hint)
+def _counted(what: str, sign: str, number: str) -> Word:
+    """By the number of tags, or of CLIP tokens of the caption; a picture without a caption has none."""
     compare, wanted = _COMPARE[sign], int(number)
-    return Word(("tags",), lambda _, values: compare(len(json.loads(values["tags"] or "{}")), wanted))
+    if what == "tags":
+        return Word(("tags",), lambda _, values: compare(len(json.loads(values["tags"] or "{}")), wanted))
+    from pipeline.clip_tokens import count_tokens
+
+    return Word(
+        ("caption",),
+        lambda _, values: compare(count_tokens(json.loads(values["caption"] or '""')), wanted),
+    )
 
 
 def _said_by(head: str, name: str) -> Word:
