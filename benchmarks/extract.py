@@ -1,6 +1,6 @@
 """Extraction beside bare decoding and beside ffmpeg's mpdecimate: wall and processor time of whole processes.
 
-    python benchmarks/extract.py [--clip VIDEO] [--runs 3] [--ffmpeg ffmpeg] [--seconds 60]
+    python benchmarks/extract.py [--clip VIDEO] [--runs 3] [--ffmpeg ffmpeg] [--seconds 120]
 
 Without --clip a 1080p clip is drawn and encoded first (some minutes): shots of 3 to 6 s on textured
 backgrounds with grain, mouths on threes, held poses, pans, H.264 at about the bit rate of an episode (the
@@ -82,7 +82,7 @@ def draw_clip(path: Path, seconds: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "18", "preset": "faster", "g": "240"}
+        stream.options = {"crf": "19", "preset": "faster", "g": "240"}
         number = 0
         while number < seconds * FPS:
             behind, x = background(), int(random.integers(500, 1400))
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=int, default=120)
     parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
