@@ -2,8 +2,8 @@
 
     python benchmarks/dedupe.py [--pictures 40] [--runs 3] [--largest 1000000]
 
-Hashing: drawn 1080p JPEGs (quality 95, with little and with much grain) and PNGs, one thread, processor time a
-picture, the median of --runs.
+Hashing: drawn 1080p JPEGs (quality 95, with little and with much grain) and PNGs, one thread, processor time
+a picture, the median of --runs.
 `imagehash.phash` gives one hash of 64 bits; ours gives the hashes of seven views and of their mirror images,
 and the thumbnail that confirms a match. Search: uniform random 64-bit hashes of which a tenth are planted
 within 4 bits of another, all pairs within 8 bits, two threads. numpy compares every pair (`bitwise_count`);
@@ -99,9 +99,8 @@ def brute_force_s(hashes: "np.ndarray") -> tuple[float, int | None]:
 
 
 def search(largest: int) -> None:
-    print(
-        "| search, radius 8 | pairs | wall s | cpu s | numpy, every pair, s |\n| --- | --- | --- | --- | --- |"
-    )
+    print("| search, radius 8 | pairs | wall s | cpu s | numpy, every pair, s |")
+    print("| --- | --- | --- | --- | --- |")
     for size in (10_000, 100_000, 1_000_000):
         if size > largest:
             break
