@@ -86,7 +86,7 @@ def draw_clip(path: Path, seconds: int) -> None:
         number = 0
         while number < seconds * FPS:
             behind, x = background(), int(random.integers(500, 1400))
-            is_pan, has_mouth = random.random() < 0.12, random.random() < 0.5
+            is_pan, has_mouth = random.random() < 0.12, random.random() < 0.7
             for step in range(int(random.integers(3 * FPS, 6 * FPS))):
                 left = min(600, step * 6) if is_pan else 0
                 picture = behind[:, left : left + width].copy()

@@ -180,7 +180,10 @@ def request_of(settings: Settings, threads: int) -> "Request":
 
 def _distinct(videos: "Sequence[MediaFile]") -> "list[MediaFile]":
     """Each content once, by its first path."""
-    return list({video.id: video for video in reversed(videos)}.values())[::-1]
+    first: dict[int, MediaFile] = {}
+    for video in videos:
+        first.setdefault(video.id, video)
+    return list(first.values())
 
 
 # Decode and choose

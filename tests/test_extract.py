@@ -191,6 +191,16 @@ def test_a_shared_opening_is_kept_once_also_when_an_episode_comes_later(
     assert len(found) == 7
 
 
+def test_a_picture_of_several_episodes_is_kept_in_the_first_also_beside_a_copy(
+    celforge: Celforge, tmp_path: Path
+) -> None:
+    first = write_video(tmp_path / "ep1.mkv", held(scene(1), scene(2), frames=12))
+    write_video(tmp_path / "ep2.mkv", held(scene(1), scene(3), frames=12))
+    os.link(first, tmp_path / "ep3.mkv")
+    celforge("extract", tmp_path)
+    assert sorted(name.split("/")[0] for name in frames(tmp_path)) == ["ep1", "ep1", "ep2"]
+
+
 def test_names_stay_unique_and_valid_on_windows(celforge: Celforge, tmp_path: Path) -> None:
     names = ["s1/ep.mkv", "s2/ep.MKV", "s2/EP.mp4", "猫 第1話.mkv", "CON.mkv", "dots...mkv", "a/b/c/deep.TS"]
     for seed, name in enumerate(names):
