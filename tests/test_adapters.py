@@ -1,0 +1,336 @@
+import copy
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="extra: train")
+torch.set_num_threads(1)  # tiny tensors: threads only wait for each other
+
+import torch.nn.functional as F  # noqa: E402
+from diffusers import UNet2DConditionModel  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
+
+from pipeline.errors import InputError, SettingsError  # noqa: E402
+from tests.tiny_models import tiny_text_encoder, tiny_unet  # noqa: E402
+from trainers.adapters import locon, loha  # noqa: E402
+from trainers.adapters.base import AdaptedLayer, Shape  # noqa: E402
+from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata  # noqa: E402
+from trainers.export import write_safetensors  # noqa: E402
+from trainers.layers import find_text_encoder_layers, find_unet_layers, text_encoder_paths, unet_paths  # noqa: E402
+
+LOHA = AdapterSpec("loha", linear_dim=3, linear_alpha=1, conv_dim=2, conv_alpha=1, init="lycoris-0.1")
+LOCON = AdapterSpec("locon", linear_dim=4, linear_alpha=1, conv_dim=2, conv_alpha=2)
+LORA = AdapterSpec("locon", linear_dim=4, linear_alpha=1, conv_dim=0, conv_alpha=0, targets="attention")
+SPECS = pytest.mark.parametrize("spec", [LOHA, LOCON, LORA], ids=["loha", "locon", "lora"])
+
+
+def stir(network: AdapterNetwork, seed: int = 5) -> None:
+    """Factors that change something."""
+    generator = torch.Generator().manual_seed(seed)
+    for one in network.factors.values():
+        one.flat.data.copy_(torch.randn(one.flat.shape, generator=generator) * 0.1)
+
+
+def run_unet(unet: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    latents = torch.randn(2, 4, 8, 8, generator=generator)
+    states = torch.randn(2, 5, 16, generator=generator)
+    return unet(latents, torch.tensor([3, 700]), encoder_hidden_states=states).sample  # type: ignore[no-any-return]
+
+
+# The model card that started this: both adapters of SD1.5 are 15,115,614 numbers
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        AdapterSpec("loha", linear_dim=8, linear_alpha=1, conv_dim=4, conv_alpha=1),
+        AdapterSpec("locon", linear_dim=16, linear_alpha=1, conv_dim=8, conv_alpha=1),
+    ],
+    ids=["loha", "locon"],
+)
+def test_the_adapters_of_sd15_have_the_size_of_the_model_card(spec: AdapterSpec) -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+        text_encoder = CLIPTextModel(
+            CLIPTextConfig(
+                hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12
+            )
+        )
+    network = attach(spec, unet, text_encoder)
+    assert len([key for key in network.layers if key.startswith("lora_unet_")]) == 278
+    assert len([key for key in network.layers if key.startswith("lora_te_")]) == 72
+    assert network.num_trainable + len(network.layers) == 15_115_614  # with an alpha for each layer
+
+
+def test_names_are_those_that_uis_know() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    keys = {layer.key for layer in find_unet_layers(unet, "full+")}
+    assert {
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0",
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_ff_net_0_proj",
+        "lora_unet_down_blocks_0_attentions_0_proj_in",
+        "lora_unet_mid_block_resnets_1_conv1",
+        "lora_unet_mid_block_resnets_1_time_emb_proj",
+        "lora_unet_up_blocks_1_resnets_0_conv_shortcut",
+        "lora_unet_down_blocks_0_downsamplers_0_conv",
+        "lora_unet_up_blocks_2_upsamplers_0_conv",
+        "lora_unet_conv_in",
+        "lora_unet_time_embedding_linear_1",
+    } <= keys
+    counts = {targets: len(unet_paths(unet.config, targets)) for targets in ("attention", "full", "full+")}
+    assert counts == {"attention": 192, "full": 278, "full+": 282}
+    assert len(text_encoder_paths(12)) == 72
+
+
+def test_the_text_encoder_has_the_same_names_nested_or_flat() -> None:
+    """transformers 5.6 took `text_model.` out of the paths of its modules."""
+    one = tiny_text_encoder()
+    nested = nn.Module()
+    nested.config = one.config  # type: ignore[assignment]
+    nested.text_model = one.text_model if hasattr(one, "text_model") else one
+    flat = one.text_model if hasattr(one, "text_model") else one
+    flat.config = one.config
+    assert [layer.key for layer in find_text_encoder_layers(nested)] == [
+        layer.key for layer in find_text_encoder_layers(flat)
+    ]
+    assert find_text_encoder_layers(flat)[0].key == "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+
+
+@pytest.mark.parametrize("channels", [(16, 32, 32), (16, 16), (16, 32, 16, 16)])
+def test_names_cover_unets_of_other_sizes(channels: tuple[int, ...]) -> None:
+    unet = tiny_unet(channels=channels)
+    found = {layer.path for layer in find_unet_layers(unet, "full+")}
+    assert found == {name for name, one in unet.named_modules() if isinstance(one, nn.Linear | nn.Conv2d)}
+
+
+def test_another_family_is_refused() -> None:
+    unet = tiny_unet()
+    unet.add_embedding = nn.Linear(2, 2)
+    with pytest.raises(InputError, match="add_embedding"):
+        find_unet_layers(unet)
+
+
+# The mathematics, in fp64
+
+
+def layer_of(kind: str) -> nn.Linear | nn.Conv2d:
+    torch.manual_seed(2)
+    return {
+        "linear": nn.Linear(6, 5),
+        "1x1": nn.Conv2d(6, 5, 1),
+        "3x3, stride 2": nn.Conv2d(6, 5, 3, stride=2, padding=1),
+    }[kind].double()
+
+
+@pytest.mark.parametrize("kind", ["linear", "1x1", "3x3, stride 2"])
+@pytest.mark.parametrize("algorithm", [locon, loha], ids=["locon", "loha"])
+def test_forward_is_the_layer_with_delta_added_to_its_weight(algorithm, kind: str) -> None:  # type: ignore[no-untyped-def]
+    base = layer_of(kind)
+    layer = _adapted(base, algorithm, rank=3, alpha=2.0)
+    x = torch.randn((4, 6) if kind == "linear" else (2, 6, 8, 8), dtype=torch.float64)
+    weight = base.weight + algorithm.delta(dict(layer.factors), 2 / 3).view(base.weight.shape)
+    if isinstance(base, nn.Linear):
+        expected = F.linear(x, weight, base.bias)
+    else:
+        expected = F.conv2d(x, weight, base.bias, base.stride, base.padding)
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", [locon, loha], ids=["locon", "loha"])
+def test_gradients_are_those_of_finite_differences(algorithm) -> None:  # type: ignore[no-untyped-def]
+    layer = _adapted(layer_of("3x3, stride 2"), algorithm, rank=2, alpha=1.0)
+    x = torch.randn(1, 6, 4, 4, dtype=torch.float64)
+    names = list(layer.factors)
+
+    def output(*factors: Tensor) -> Tensor:
+        up, down = algorithm.low_rank(dict(zip(names, factors, strict=True)), layer.scale)
+        kernel = down.view(-1, 6, 3, 3)
+        return layer.base(x) + F.conv2d(F.conv2d(x, kernel, None, 2, 1), up[:, :, None, None])
+
+    assert torch.autograd.gradcheck(output, tuple(layer.factors[name] for name in names))
+
+
+def test_a_loha_is_a_lora_of_its_rank_squared() -> None:
+    shape = Shape(7, 5, (3, 3), is_conv=True)
+    torch.manual_seed(0)
+    factors = {
+        name: torch.randn(size, dtype=torch.float64) for name, size in loha.factor_shapes(shape, 3).items()
+    }
+    up, down = loha.low_rank(factors, 0.25)
+    assert up.shape == (7, 9)
+    assert down.shape == (9, 45)
+    w1_a, w1_b, w2_a, w2_b = factors.values()
+    torch.testing.assert_close(up @ down, (w1_a @ w1_b) * (w2_a @ w2_b) * 0.25)
+
+
+def _adapted(base: nn.Linear | nn.Conv2d, algorithm, *, rank: int, alpha: float) -> AdaptedLayer:  # type: ignore[no-untyped-def]
+    from trainers.layers import Layer
+
+    parent = nn.Module()
+    parent.one = base
+    generator = torch.Generator().manual_seed(1)
+    factors = {
+        name: nn.Parameter(torch.randn(size, generator=generator, dtype=torch.float64))
+        for name, size in algorithm.factor_shapes(Shape.of(base), rank).items()
+    }
+    return AdaptedLayer(Layer("unet", "one", base, parent, "one"), algorithm, factors, rank=rank, alpha=alpha)
+
+
+# Over a whole model
+
+
+@SPECS
+def test_a_new_adapter_changes_nothing_and_restore_gives_the_model_back(spec: AdapterSpec) -> None:
+    unet, text_encoder = tiny_unet(), tiny_text_encoder()
+    before, modules = run_unet(unet), dict(unet.named_modules())
+    network = attach(spec, unet, text_encoder)
+    torch.testing.assert_close(run_unet(unet), before, rtol=0, atol=0)
+    stir(network)
+    assert not torch.allclose(run_unet(unet), before)
+    network.set_multiplier(0.0)
+    torch.testing.assert_close(run_unet(unet), before)
+    network.restore()
+    assert dict(unet.named_modules()) == modules
+
+
+@SPECS
+def test_adding_every_delta_to_the_weights_gives_the_same_model(spec: AdapterSpec) -> None:
+    unet, text_encoder = tiny_unet(), tiny_text_encoder()
+    merged = copy.deepcopy(unet)
+    network = attach(spec, unet, text_encoder)
+    stir(network)
+    for layer in find_unet_layers(merged, spec.targets):
+        if layer.key in network.layers:
+            layer.module.weight.data += network.layers[layer.key].delta()
+    torch.testing.assert_close(run_unet(unet), run_unet(merged), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_of_all_layers_lie_in_one_tensor_and_an_optimizer_moves_all_of_them() -> None:
+    unet = tiny_unet()
+    network = attach(LOHA, unet, tiny_text_encoder())
+    stir(network)
+    run_unet(unet).square().mean().backward()
+    flat = network.factors["unet"].flat
+    assert flat.grad is not None
+    parts = [
+        factor.grad for key, one in network.layers.items() if "unet" in key for factor in one.factors.values()
+    ]
+    torch.testing.assert_close(flat.grad, torch.cat([part.flatten() for part in parts]))
+    assert (flat.grad != 0).float().mean() > 0.99
+    before = [layer.delta() for layer in network.layers.values() if "unet" in layer.layer_key]
+    torch.optim.AdamW(network.parameter_groups({"unet": 1e-2, "text_encoder": 1e-2})).step()
+    after = [layer.delta() for layer in network.layers.values() if "unet" in layer.layer_key]
+    assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    network.zero_grad()
+    assert not flat.grad.any()
+
+
+def test_factors_begin_as_a_function_of_seed_and_key() -> None:
+    def begin(spec: AdapterSpec, seed: int) -> dict[str, Tensor]:
+        return attach(spec, tiny_unet(), tiny_text_encoder(), seed=seed).file_tensors(torch.float32)
+
+    one, again, other = begin(LOCON, 1), begin(LOCON, 1), begin(LOCON, 2)
+    key = "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"
+    assert torch.equal(one[key], again[key])
+    assert not torch.equal(one[key], other[key])
+    assert torch.equal(one[key], begin(LORA, 1)[key])  # whatever else is adapted
+
+
+def test_lohas_of_2023_begin_ten_times_quieter() -> None:
+    """First step of Adam: w2_a moves by the learning rate, so the delta is in proportion to the other three."""
+    generator = torch.Generator().manual_seed(0)
+    shape = Shape(64, 64, (1, 1), is_conv=False)
+    sizes = {}
+    for init in loha.INITS:
+        factors = {name: torch.empty(size) for name, size in loha.factor_shapes(shape, 8).items()}
+        loha.initialise(factors, init, generator)
+        assert not factors["w2_a"].any()
+        factors["w2_a"] += 2e-4
+        sizes[init] = float(loha.delta(factors, 1 / 8).std())
+    assert sizes["lycoris"] / sizes["lycoris-0.1"] == pytest.approx(10, rel=0.3)
+
+
+def test_an_unknown_init_names_the_nearest() -> None:
+    with pytest.raises(SettingsError) as caught:
+        attach(AdapterSpec("loha", 2, 1, 2, 1, init="lycoris0.1"), tiny_unet(), tiny_text_encoder())
+    assert "lycoris-0.1" in caught.value.hint
+
+
+# Files
+
+
+@SPECS
+def test_a_file_read_back_gives_the_same_model(spec: AdapterSpec, tmp_path: Path) -> None:
+    unet = tiny_unet()
+    network = attach(spec, unet, tiny_text_encoder())
+    stir(network)
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, network.file_tensors(torch.float32), dict(file_metadata(spec)))
+    other = tiny_unet()
+    attach(spec, other, tiny_text_encoder(), seed=9).load(load_file(path))
+    torch.testing.assert_close(run_unet(other), run_unet(unet), rtol=0, atol=0)
+
+
+def test_a_file_is_loaded_whole_or_not_at_all(tmp_path: Path) -> None:
+    network = attach(LOCON, tiny_unet(), tiny_text_encoder())
+    whole = network.file_tensors()
+    part = {key: tensor for key, tensor in whole.items() if "mid_block" not in key}
+    with pytest.raises(InputError, match="missing in the file"):
+        network.load(part)
+    with pytest.raises(InputError, match="have no place"):
+        network.load({**whole, "lora_unet_strange.alpha": torch.tensor(1.0)})
+    other_rank = attach(AdapterSpec("locon", 5, 1, 2, 2), tiny_unet(), tiny_text_encoder()).file_tensors()
+    with pytest.raises(InputError, match="in the file and"):
+        network.load(other_rank)
+
+
+# Independent truth
+
+
+def saved_unet(spec: AdapterSpec, path: Path) -> Tensor:
+    """Write the UNet's part of a stirred adapter, and give what the adapted UNet says."""
+    unet = tiny_unet()
+    network = attach(spec, unet, tiny_text_encoder())
+    stir(network)
+    tensors = {k: v for k, v in network.file_tensors(torch.float32).items() if k.startswith("lora_unet")}
+    write_safetensors(path, tensors, dict(file_metadata(spec)))
+    return run_unet(unet)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("spec", [LOHA, LOCON], ids=["loha", "locon"])
+def test_lycoris_reads_our_file_and_computes_the_same(
+    spec: AdapterSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kohya = pytest.importorskip("lycoris.kohya", reason="extra: oracles")
+    classes = kohya.LycorisNetworkKohya.UNET_TARGET_REPLACE_MODULE
+    # release 4.1.3 names two layers twice, and refuses itself
+    monkeypatch.setattr(
+        kohya.LycorisNetworkKohya,
+        "UNET_TARGET_REPLACE_MODULE",
+        [one for one in classes if one != "TimestepEmbedding"],
+    )
+    expected = saved_unet(spec, tmp_path / "a.safetensors")
+    theirs = tiny_unet()
+    loaded, _ = kohya.create_network_from_weights(1.0, str(tmp_path / "a.safetensors"), None, [], theirs)
+    loaded.apply_to(None, theirs, False, True)
+    assert len(loaded.unet_loras) == len(find_unet_layers(tiny_unet()))
+    torch.testing.assert_close(run_unet(theirs), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("spec", [LOCON, LORA], ids=["locon", "lora"])
+def test_diffusers_reads_our_file_and_computes_the_same(spec: AdapterSpec, tmp_path: Path) -> None:
+    pytest.importorskip("peft", reason="extra: oracles")
+    from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loader
+
+    expected = saved_unet(spec, tmp_path / "a.safetensors")
+    theirs = tiny_unet()
+    state, alphas = Loader.lora_state_dict(str(tmp_path / "a.safetensors"), unet_config=theirs.config)
+    Loader.load_lora_into_unet(state, network_alphas=alphas, unet=theirs)
+    torch.testing.assert_close(run_unet(theirs), expected, rtol=1e-4, atol=1e-5)

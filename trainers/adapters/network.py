@@ -1,0 +1,237 @@
+"""An adapter over a whole model: which layers it changes, its factors, its file."""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError, SettingsError
+from pipeline.settings import nearest
+from trainers.adapters import locon, loha
+from trainers.adapters.base import AdaptedLayer, Algorithm, FlatFactors, Shape
+from trainers.layers import Layer, Part, Targets, find_text_encoder_layers, find_unet_layers
+
+AlgorithmName = Literal["locon", "loha"]
+ALGORITHMS: Mapping[AlgorithmName, ModuleType] = {"locon": locon, "loha": loha}
+SHOWN_KEYS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec:
+    """What an adapter is made of.
+
+    Args:
+        linear_dim, linear_alpha: rank and alpha of linear layers and of 1 x 1 convolutions.
+        conv_dim, conv_alpha: of larger kernels; a rank of 0 leaves them out, which makes a LoCon a LoRA.
+        init: one of the algorithm's `INITS`.
+    """
+
+    algorithm: AlgorithmName
+    linear_dim: int
+    linear_alpha: float
+    conv_dim: int
+    conv_alpha: float
+    init: str = "lycoris"
+    targets: Targets = "full"
+    trains_text_encoder: bool = True
+
+    def rank_and_alpha(self, layer: Layer) -> tuple[int, float]:
+        """Those of one layer; rank 0 leaves it as it is."""
+        if layer.kernel_area > 1:
+            return self.conv_dim, self.conv_alpha
+        return self.linear_dim, self.linear_alpha
+
+
+class AdapterNetwork:
+    """Adapted layers in their places, with their factors in one flat tensor for each part of the model."""
+
+    def __init__(self, layers: Sequence[AdaptedLayer], factors: Mapping[Part, FlatFactors]) -> None:
+        self.layers = {layer.layer_key: layer for layer in layers}
+        self.factors = dict(factors)
+
+    @property
+    def num_trainable(self) -> int:
+        """Trainable numbers."""
+        return sum(one.flat.numel() for one in self.factors.values())
+
+    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, object]]:
+        """What an optimizer takes: one flat parameter a part."""
+        return [{"params": [one.flat], "lr": learning_rates[part]} for part, one in self.factors.items()]
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero, in place."""
+        for one in self.factors.values():
+            one.zero_grad()
+
+    def set_multiplier(self, multiplier: float) -> None:
+        """Turn the whole adapter up or down; 0 is the model without it."""
+        for layer in self.layers.values():
+            layer.multiplier = multiplier
+
+    def restore(self) -> None:
+        """Give the models their own layers back."""
+        for layer in self.layers.values():
+            layer.restore()
+
+    def file_tensors(self, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
+        """Every tensor of the file, by its key, in the order of the layers."""
+        return {
+            key: tensor.to(dtype) for layer in self.layers.values() for key, tensor in layer.file_tensors()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take factors and alphas from the tensors of a file.
+
+        Raises:
+            InputError: the file's layers, or their sizes, are not exactly those of this adapter.
+        """
+        found = tensors_by_layer(tensors)
+        _raise_unmatched("are missing in the file", self.layers.keys() - found.keys())
+        _raise_unmatched("of the file have no place in the model", found.keys() - self.layers.keys())
+        for key, layer in self.layers.items():
+            _load_layer(layer, found[key])
+
+
+@torch.no_grad()
+def _load_layer(layer: AdaptedLayer, tensors: Mapping[str, Tensor]) -> None:
+    algorithm = cast(Algorithm, ALGORITHMS[algorithm_of(tensors)])
+    for name, values in algorithm.from_file(tensors).items():
+        factor = layer.factors.get(name)
+        if factor is None or factor.shape != values.shape:
+            size = "none" if factor is None else list(factor.shape)
+            raise InputError(
+                f"{layer.layer_key}: {name} is {list(values.shape)} in the file and {size} here",
+                hint="load it with the kind and ranks it was made with: celforge inspect FILE",
+            )
+        factor.copy_(values)
+    layer.alpha = float(tensors["alpha"]) if "alpha" in tensors else float(layer.rank)
+
+
+def algorithm_of(tensors: Iterable[str]) -> AlgorithmName:
+    """Tell the kind of a layer's change from the suffixes of its tensors.
+
+    Raises:
+        InputError: a kind that this release does not know.
+    """
+    suffixes = set(tensors)
+    if {"lora_up.weight", "lora_down.weight"} <= suffixes and "lora_mid.weight" not in suffixes:
+        return "locon"
+    if {"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"} <= suffixes and "hada_t1" not in suffixes:
+        return "loha"
+    raise InputError(
+        f"a layer with {', '.join(sorted(suffixes))} is neither a LoRA, a LoCon nor a LoHa",
+        hint="Tucker decompositions and other kinds are not read",
+    )
+
+
+def tensors_by_layer(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """{layer key: {suffix: tensor}}; a key is cut at its first dot."""
+    found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for key, tensor in tensors.items():
+        layer, _, suffix = key.partition(".")
+        found[layer][suffix] = tensor
+    return dict(found)
+
+
+def _raise_unmatched(what: str, keys: Iterable[str]) -> None:
+    unmatched = sorted(keys)
+    if unmatched:
+        shown = ", ".join(unmatched[:SHOWN_KEYS]) + (", ..." if len(unmatched) > SHOWN_KEYS else "")
+        raise InputError(
+            f"{len(unmatched)} layers {what}: {shown}",
+            hint="a file in part is never loaded; see what it holds: celforge inspect FILE",
+        )
+
+
+def attach(
+    spec: AdapterSpec, unet: nn.Module, text_encoder: nn.Module | None, *, seed: int = 0
+) -> AdapterNetwork:
+    """Put an adapter that changes nothing yet over a model; all else in the model is frozen.
+
+    Args:
+        text_encoder: needed where the spec trains it.
+        seed: factors begin as a function of the seed and their key, whatever else is adapted.
+
+    Raises:
+        SettingsError: an init that the algorithm does not have.
+        InputError: the model is not one of Stable Diffusion 1.x.
+    """
+    algorithm = cast(Algorithm, ALGORITHMS[spec.algorithm])
+    _check_init(spec)
+    unet.requires_grad_(False)
+    layers = find_unet_layers(unet, spec.targets)
+    if text_encoder is not None:
+        text_encoder.requires_grad_(False)
+    if spec.trains_text_encoder:
+        assert text_encoder is not None
+        layers += find_text_encoder_layers(text_encoder)
+    adapted: list[AdaptedLayer] = []
+    factors: dict[Part, FlatFactors] = {}
+    for part in ("unet", "text_encoder"):
+        of_part = [layer for layer in layers if layer.part == part and spec.rank_and_alpha(layer)[0]]
+        if of_part:
+            factors[part], new = _adapt(spec, algorithm, of_part, seed)
+            adapted += new
+    for layer in adapted:
+        layer.put_in_place()
+    return AdapterNetwork(adapted, factors)
+
+
+def _adapt(
+    spec: AdapterSpec, algorithm: Algorithm, layers: Sequence[Layer], seed: int
+) -> tuple[FlatFactors, list[AdaptedLayer]]:
+    sizes = [algorithm.factor_shapes(Shape.of(one.module), spec.rank_and_alpha(one)[0]) for one in layers]
+    flat = FlatFactors([shape for one in sizes for shape in one.values()], layers[0].module.weight.device)
+    views = iter(flat.views)
+    adapted = []
+    for layer, names in zip(layers, sizes, strict=True):
+        factors = {name: next(views) for name in names}
+        rank, alpha = spec.rank_and_alpha(layer)
+        one = AdaptedLayer(layer, algorithm, factors, rank=rank, alpha=alpha)
+        _initialise(one, algorithm, spec.init, seed)
+        adapted.append(one)
+    return flat, adapted
+
+
+def _initialise(layer: AdaptedLayer, algorithm: Algorithm, init: str, seed: int) -> None:
+    """Drawn on the CPU, so that a seed means the same on every device."""
+    if layer.base.weight.is_meta:
+        return
+    digest = hashlib.sha256(f"{seed}:{layer.layer_key}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
+    drawn = {name: torch.empty(factor.shape) for name, factor in layer.factors.items()}
+    algorithm.initialise(drawn, init, generator)
+    with torch.no_grad():
+        for name, values in drawn.items():
+            layer.factors[name].copy_(values)
+
+
+def _check_init(spec: AdapterSpec) -> None:
+    inits: Sequence[str] = ALGORITHMS[spec.algorithm].INITS
+    if spec.init not in inits:
+        near = nearest(spec.init, inits)
+        raise SettingsError(
+            f'{spec.algorithm} has no init "{spec.init}": it has {", ".join(inits)}',
+            hint=f'did you mean "{near}"?' if near else "",
+        )
+
+
+def file_metadata(spec: AdapterSpec) -> Iterator[tuple[str, str]]:
+    """What UIs must know of a file to load it, as kohya's scripts and LyCORIS write it."""
+    yield "ss_v2", "False"
+    yield "ss_base_model_version", "sd_v1"
+    yield "ss_network_dim", str(spec.linear_dim)
+    yield "ss_network_alpha", f"{spec.linear_alpha:g}"
+    args = {"conv_dim": str(spec.conv_dim), "conv_alpha": f"{spec.conv_alpha:g}"} if spec.conv_dim else {}
+    is_plain = spec.algorithm == "locon"
+    yield "ss_network_module", "networks.lora" if is_plain else "lycoris.kohya"
+    yield (
+        "ss_network_args",
+        json.dumps(args if is_plain else {"algo": spec.algorithm, **args}, sort_keys=True),
+    )
