@@ -1,129 +1,220 @@
-"""Hashing beside imagehash, and exact search beside a numpy brute force.
+"""Hashing beside imagehash, searching beside brute force and imagededup's BK-tree; a table of ratios.
 
-    python benchmarks/dedupe.py [--pictures 40] [--runs 3] [--largest 1000000]
+    python benchmarks/dedupe.py [--images 60] [--sizes 10000 100000 1000000] [--threads 2]
+        [--imagededup PYTHON]
 
-Hashing: drawn 1080p JPEGs (quality 95, with little and with much grain) and PNGs, one thread, processor time
-a picture, the median of --runs.
-`imagehash.phash` gives one hash of 64 bits; ours gives the hashes of seven views and of their mirror images,
-and the thumbnail that confirms a match. Search: uniform random 64-bit hashes of which a tenth are planted
-within 4 bits of another, all pairs within 8 bits, two threads. numpy compares every pair (`bitwise_count`);
-above 10,000 hashes its time is extrapolated from the first 2,000 rows.
+Hashing: a whole process each, over the same drawn 1080p JPEGs, one thread; processor time, less that of the
+same process without pictures (imports). Ours makes fourteen hashes and a thumbnail of each picture, the
+peer's `imagehash.phash(Image.open(path))` one hash.
+
+Searching: distinct uniform hashes, a tenth of them planted 1 to 8 bits from another one, every pair within 8
+bits. Brute force is `np.bitwise_count` over the upper triangle; above 20,000 hashes only some of its rows are
+computed and its time is extrapolated (~), and the pairs of these rows are held against ours. Peak memory is
+that of a process that does nothing else. --imagededup names a Python that has imagededup; its BK-tree answers
+a sample of queries at the first size, extrapolated to all.
 """
 
 import argparse
-import io
-import resource
-import statistics
+import multiprocessing
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
-import imagehash
 import numpy as np
-from PIL import Image, ImageDraw
+import psutil
+from numpy.typing import NDArray
+from PIL import Image
 
-from pipeline.hash_search import near_pairs
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pipeline.hash_search import near_pairs  # noqa: E402 - found by the path above
+
+RADIUS, PLANTED_SHARE, CHUNK, BRUTE_WHOLE = 8, 0.1, 512, 20_000
+Hashes = NDArray[np.uint64]
+
+OURS = """
+import sys
+from pathlib import Path
+import cv2
 from pipeline.picture_signature import sign
+cv2.setNumThreads(1)
+for path in sys.argv[1:]:
+    sign(Path(path))
+"""
+IMAGEHASH = """
+import sys
+import imagehash
+from PIL import Image
+for path in sys.argv[1:]:
+    imagehash.phash(Image.open(path))
+"""
+BK_TREE = """
+import sys, time
+import numpy as np
+from imagededup.handlers.search.bktree import BKTree
+def hamming(a, b):
+    return bin(int(a, 16) ^ int(b, 16)).count("1")
+hashes = [f"{int(one):016x}" for one in np.load(sys.argv[1])]
+start = time.perf_counter()
+tree = BKTree({str(place): one for place, one in enumerate(hashes)}, hamming)
+built = time.perf_counter() - start
+start = time.perf_counter()
+for one in hashes[:int(sys.argv[2])]:
+    tree.search(one, tol=8)
+print(built + (time.perf_counter() - start) * len(hashes) / int(sys.argv[2]))
+"""
 
-RADIUS_BITS = 8
-SAMPLED_ROWS = 2_000
-EXACT_UP_TO = 10_000
+
+# Hashing
 
 
-def draw(number: int, grain_levels: float) -> Image.Image:
-    random = np.random.default_rng(number)
-    picture = Image.new("RGB", (1920, 1080), tuple(int(one) for one in random.integers(0, 256, 3)))
-    pen = ImageDraw.Draw(picture)
-    for _ in range(150):
-        x, y = (int(one) for one in random.integers(0, (1920, 1080)))
-        width, height = (int(one) for one in random.integers(20, 500, 2))
-        colour = tuple(int(one) for one in random.integers(0, 256, 3))
-        pen.ellipse((x, y, x + width, y + height), fill=colour, outline="black", width=3)
-    grain = random.normal(0, grain_levels, (1080, 1920, 1))
-    return Image.fromarray(np.clip(np.asarray(picture) + grain, 0, 255).astype(np.uint8))
+def draw_frames(folder: Path, count: int) -> list[Path]:
+    """1080p JPEGs of about the size and detail of screenshots."""
+    random = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 256, (34, 60, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((1920, 1080), Image.Resampling.BICUBIC), np.int16)
+        grain = random.normal(0, 4, smooth.shape[:2])[:, :, None]
+        paths.append(folder / f"{number:05}.jpg")
+        Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(paths[-1], quality=92)
+    return paths
 
 
-def hashing(num_pictures: int, runs: int) -> None:
-    print("| hashing, 1080p | ms of cpu a picture | imagehash / ours |\n| --- | --- | --- |")
+def processor_s(code: str, paths: list[Path]) -> float:
+    """Processor time of a whole Python process, seconds."""
+    before = os.times()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True, cwd=ROOT, env=environment)
+    after = os.times()
+    return after.children_user - before.children_user + after.children_system - before.children_system
+
+
+def compare_hashing(images: int, runs: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for kind, grain, options in (
-            ("JPEG", 0.5, {"quality": 95}),
-            ("JPEG", 2.0, {"quality": 95}),
-            ("PNG", 0.5, {"compress_level": 1}),
-        ):
-            paths = []
-            for number in range(num_pictures):
-                buffer = io.BytesIO()
-                draw(number, grain).save(buffer, kind, **options)
-                paths.append(Path(folder, f"{number}.{kind.lower()}"))
-                paths[-1].write_bytes(buffer.getvalue())
-            costs: dict[str, list[float]] = {"imagehash.phash": [], "celforge": []}
-            for _ in range(runs):
-                for name, work in (
-                    ("imagehash.phash", lambda path: imagehash.phash(Image.open(path))),
-                    ("celforge", sign),
-                ):
-                    started = time.process_time()
-                    for path in paths:
-                        work(path)
-                    costs[name].append((time.process_time() - started) * 1000 / len(paths))
-            theirs, ours = (statistics.median(costs[name]) for name in costs)
-            size_kb = statistics.mean(path.stat().st_size for path in paths) / 1000
-            print(f"| {kind} of {size_kb:.0f} kB, imagehash.phash | {theirs:.1f} | |")
-            print(f"| {kind} of {size_kb:.0f} kB, celforge | {ours:.1f} | {theirs / ours:.1f} |")
+        paths = draw_frames(Path(folder), images)
+        size_kib = sum(path.stat().st_size for path in paths) / images / 1024
+        costs: dict[str, list[float]] = {"imagehash.phash": [], "celforge": []}
+        for _ in range(runs):  # turn about, so that other load meets both
+            for name, code in (("imagehash.phash", IMAGEHASH), ("celforge", OURS)):
+                costs[name].append((processor_s(code, paths) - processor_s(code, [])) / images)
+    best = {name: min(values) for name, values in costs.items()}
+    print(f"\n{images} drawn 1080p JPEGs of {size_kib:.0f} KiB on average, best of {runs} runs\n")
+    print("| hashing | ms of processor a picture | pictures/s a core | times |\n|---|---|---|---|")
+    for name, cost in best.items():
+        print(f"| {name} | {cost * 1000:.1f} | {1 / cost:.0f} | {best['imagehash.phash'] / cost:.1f} |")
 
 
-def planted(size: int) -> "np.ndarray":
-    random = np.random.default_rng(size)
-    hashes = random.integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + random.integers(
-        0, 2, size, dtype=np.uint64
-    )
-    copies = size // 10
-    near = hashes[random.integers(0, size - copies, copies)].copy()
-    for _ in range(4):
-        near ^= np.left_shift(np.uint64(1), random.integers(0, 64, copies).astype(np.uint64))
-    hashes[size - copies :] = near
-    return np.unique(hashes)
+# Searching
 
 
-def brute_force_s(hashes: "np.ndarray") -> tuple[float, int | None]:
-    """Seconds for all pairs, and their number where all were compared."""
-    rows = len(hashes) if len(hashes) <= EXACT_UP_TO else SAMPLED_ROWS
-    started, pairs = time.perf_counter(), 0
-    for row in range(rows):
-        pairs += int((np.bitwise_count(hashes[row + 1 :] ^ hashes[row]) <= RADIUS_BITS).sum())
-    seconds = time.perf_counter() - started
-    compared = sum(len(hashes) - 1 - row for row in range(rows))
-    whole = len(hashes) * (len(hashes) - 1) / 2
-    return seconds * whole / compared, pairs if rows == len(hashes) else None
+def planted(count: int, seed: int = 1) -> Hashes:
+    """Distinct hashes, `PLANTED_SHARE` of them 1 to 8 bits from another one, in mixed order."""
+    random = np.random.default_rng(seed)
+    near = round(count * PLANTED_SHARE)
+    hashes = random.integers(0, 2**64, count, dtype=np.uint64)
+    changes = np.zeros(near, np.uint64)
+    wanted = random.integers(1, RADIUS + 1, near)
+    for step in range(RADIUS):  # a bit drawn twice changes fewer: still within the radius
+        bits = np.uint64(1) << random.integers(0, 64, near, dtype=np.uint64)
+        changes |= np.where(step < wanted, bits, np.uint64(0))
+    hashes[count - near :] = hashes[:near] ^ changes
+    return random.permutation(np.unique(hashes))
 
 
-def search(largest: int) -> None:
-    print("| search, radius 8 | pairs | wall s | cpu s | numpy, every pair, s |")
-    print("| --- | --- | --- | --- | --- |")
-    for size in (10_000, 100_000, 1_000_000):
-        if size > largest:
+def brute_pairs(hashes: Hashes, rows: int) -> tuple[int, float]:
+    """Pairs whose first is among the first `rows`, by looking at each; how many, and seconds."""
+    start, found = time.perf_counter(), 0
+    for begin in range(0, rows, CHUNK):
+        part = hashes[begin : min(begin + CHUNK, rows)]
+        near = np.bitwise_count(part[:, None] ^ hashes[None, begin:]) <= RADIUS
+        first, second = np.nonzero(near)
+        found += int((first < second).sum())
+    return found, time.perf_counter() - start
+
+
+def _search(count: int, threads: int, answers: "SimpleQueue[tuple[float, int]]") -> None:
+    hashes = planted(count)
+    start = time.perf_counter()
+    first, _, _ = near_pairs(hashes, RADIUS, threads=threads)
+    seconds = time.perf_counter() - start
+    rows = min(count, brute_rows(count))
+    answers.put((seconds, int((first < rows).sum())))
+
+
+def brute_rows(count: int) -> int:
+    """How many rows of the triangle brute force computes: all of a small one."""
+    return count if count <= BRUTE_WHOLE else 2_048
+
+
+def in_own_process(task: Callable[..., None], *arguments: object) -> tuple[tuple[float, int], float]:
+    """What a task answers, and the most memory its process held, MiB."""
+    context = multiprocessing.get_context("spawn")
+    answers: SimpleQueue[tuple[float, int]] = context.SimpleQueue()
+    process = context.Process(target=task, args=(*arguments, answers))
+    process.start()
+    most = 0
+    watched = psutil.Process(process.pid)
+    while process.is_alive():
+        try:
+            most = max(most, watched.memory_info().rss)
+        except psutil.NoSuchProcess:
             break
-        hashes = planted(size)
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = len(near_pairs(hashes, RADIUS_BITS, threads=2)[0])
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        brute, exact = brute_force_s(hashes)
-        assert exact is None or exact == found
-        note = "" if exact is not None else " (extrapolated)"
-        print(f"| {len(hashes):,} hashes | {found:,} | {wall:.2f} | {cpu:.2f} | {brute:.1f}{note} |")
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"peak memory of the whole process: {peak_mb:,.0f} MB")
+        time.sleep(0.01)
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"the search ended with {process.exitcode}")
+    return answers.get(), most / 2**20
+
+
+def compare_searching(sizes: list[int], threads: int, imagededup: str | None) -> None:
+    print(f"\nevery pair within {RADIUS} of 64 bits, {threads} threads; ~ is extrapolated\n")
+    print("| hashes | celforge, s | its memory, MiB | numpy brute force, s | times | imagededup BK-tree, s |")
+    print("|---|---|---|---|---|---|")
+    for place, count in enumerate(sizes):
+        (seconds, ours), memory = in_own_process(_search, count, threads)
+        hashes = planted(count)
+        rows = min(len(hashes), brute_rows(count))
+        found, spent = brute_pairs(hashes, rows)
+        if found != ours:
+            raise SystemExit(f"{count:,} hashes: {ours:,} pairs of the first rows, brute force has {found:,}")
+        total = len(hashes) * (len(hashes) - 1) / 2
+        seen = rows * len(hashes) - rows * (rows + 1) / 2
+        brute = spent * total / seen
+        mark = "" if rows == len(hashes) else "~"
+        tree = f"~{bk_tree_s(imagededup, hashes):.0f}" if imagededup and place == 0 else "-"
+        cells = f"{seconds:.2f} | {memory:.0f} | {mark}{brute:.1f} | {brute / seconds:.0f}"
+        print(f"| {count:,} | {cells} | {tree} |", flush=True)
+
+
+def bk_tree_s(python: str, hashes: Hashes, queries: int = 100) -> float:
+    """Seconds of building the tree and asking for every hash, from a sample of queries."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hashes.npy"
+        np.save(path, hashes)
+        command = [python, "-c", BK_TREE, str(path), str(queries)]
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=40)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--largest", type=int, default=1_000_000)
-    options = parser.parse_args()
-    search(options.largest)
-    hashing(options.pictures, options.runs)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--imagededup", metavar="PYTHON")
+    asked = parser.parse_args()
+    if asked.images:
+        compare_hashing(asked.images, asked.runs)
+    compare_searching(asked.sizes, asked.threads, asked.imagededup)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ RGB; its first output is one vector a picture, or maps that are averaged over th
 scaled to the input, without regard to their shape, as near-duplicates have one shape.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -73,10 +73,9 @@ class Embedder:
         values = np.asarray(small, np.float32)
         return np.ascontiguousarray(values.transpose(2, 0, 1)) if self.has_channels_first else values
 
-    def embed(self, batch: Sequence[NDArray[np.float32]]) -> NDArray[np.float16]:
-        """Vectors of length 1, [pictures, values]."""
-        inputs = np.stack(batch).astype(self.session.input_dtype)
-        output = np.asarray(self.session.run(inputs)[0], np.float32)
+    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Vectors of length 1, [pictures, values], for pictures stacked as `prepare` gives them."""
+        output = np.asarray(self.session.run(batch.astype(self.session.input_dtype))[0], np.float32)
         if output.ndim > 2:
             has_channels_first = self.has_channels_first and output.ndim == 4
             axes = tuple(range(2, output.ndim)) if has_channels_first else tuple(range(1, output.ndim - 1))

@@ -133,11 +133,6 @@ def reduced(pixels: Pixels, longest_px: int) -> Pixels:
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def hash_grey(grey: NDArray[np.uint8]) -> int:
-    """64-bit hash of a grey picture, [height, width]."""
-    return _bits(_low_frequencies(_cells(grey, VIEWS[0])))
-
-
 def _cells(grey: NDArray[np.uint8], view: tuple[float, float, float, float]) -> NDArray[np.float32]:
     """Means over 32 x 32 equal parts of one of VIEWS."""
     import cv2

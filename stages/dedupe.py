@@ -18,16 +18,21 @@ from pipeline.plan import Plan, SetOutcome
 from pipeline.settings import Json, option
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pipeline.catalog import MediaFile
     from pipeline.comparing import Comparer
     from pipeline.duplicate_removal import Removal
     from pipeline.duplicates import Found
+    from pipeline.embeddings import Embedder
     from pipeline.picture_quality import Quality
     from pipeline.star_groups import Member
 
 HAS_PLAN = True
 SIGNATURE_STEP, COMPARE_STEP = "dedupe.signature", "dedupe.compare"
 QUALITY_STEP, EMBEDDING_STEP = "dedupe.quality", "dedupe.embedding"
+EMBEDDING_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -238,14 +243,19 @@ def _alike(job: Job, settings: Settings, files: "Sequence[MediaFile]") -> dict[i
     from pipeline.onnx import open_session
     from pipeline.scan import hash_file
 
-    embedder = Embedder(open_session(settings.embedding, settings.device), settings.embedding_input)
-    embedder.check(settings.embedding)
+    model = settings.embedding
+
+    def open_embedder() -> _Embed:
+        embedder = Embedder(open_session(model, settings.device), settings.embedding_input)
+        embedder.check(model)
+        return _Embed(embedder)
+
     key: dict[str, Json] = {
-        "model": hash_file(settings.embedding),
+        "model": hash_file(model),
         "input": settings.embedding_input,
         "version": 1,
     }
-    vectors = job.map(_Embed(embedder), files, step=EMBEDDING_STEP, key=key)
+    vectors = job.map_batches(open_embedder, files, step=EMBEDDING_STEP, key=key)
     place_of = {file.id: place for place, file in enumerate(files)}
     places = [place_of[file.id] for file in vectors.files]
     matrix = (
@@ -262,11 +272,21 @@ def _alike(job: Job, settings: Settings, files: "Sequence[MediaFile]") -> dict[i
 
 @dataclass(frozen=True, slots=True)
 class _Embed:
-    """What `Job.map` calls for each picture."""
+    """What `Job.map_batches` asks: pictures in, packed vectors out."""
 
-    embedder: Any
+    embedder: "Embedder"
 
-    def __call__(self, file: "MediaFile") -> bytes:
+    @property
+    def batch_items(self) -> int:
+        """As many as an export with a fixed batch takes, else a number that fits any card."""
+        return self.embedder.session.fixed_batch or EMBEDDING_BATCH
+
+    def prepare(self, file: "MediaFile") -> "NDArray[np.float32]":
+        """One picture as the model takes it."""
         from pipeline.images import read_image
 
-        return bytes(self.embedder.embed([self.embedder.prepare(read_image(file.path).pixels)])[0].tobytes())
+        return self.embedder.prepare(read_image(file.path).pixels)
+
+    def run(self, batch: "NDArray[Any]") -> list[bytes]:
+        """A vector for each, float16."""
+        return [vector.tobytes() for vector in self.embedder.embed(batch)]

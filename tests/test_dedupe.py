@@ -4,18 +4,22 @@ import io
 import itertools
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import Celforge
 from crashing import KILLED, points, run_until_line
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 from retouched import RETOUCHES, on_white, retouched, saved
+from tiny_taggers import tagger_model
 
 from pipeline.companions import Companions
-from pipeline.embeddings import alike
+from pipeline.embeddings import Embedder, Scale, alike
+from pipeline.onnx import IDENTITY_MODEL, open_session
 from pipeline.picture_quality import measure
 from pipeline.picture_signature import Signature, read_small, reduced, sign
 from pipeline.same_picture import CLEARLY_DIFFERENT, Comparison, Raster, compare
@@ -24,9 +28,11 @@ from pipeline.star_groups import star_groups
 SIZE = (960, 540)
 
 
-def drawn(mouth: int = 0, seed: int = 1, x: int = 480) -> Image.Image:
-    """A face before a background; mouths differ in a few hundred pixels."""
-    random = np.random.default_rng(seed)
+@cache
+def drawn(mouth: int = 0) -> Image.Image:
+    """A face before a background; mouths differ in a few hundred pixels. Not to be drawn upon."""
+    random = np.random.default_rng(1)
+    x = 480
     image = Image.new("RGB", SIZE, (150, 170, 200))
     draw = ImageDraw.Draw(image)
     for _ in range(40):
@@ -162,6 +168,78 @@ def test_vectors_alike_are_those_of_all_products(number: int, seed: int) -> None
     assert {(a, b) for a, b, _ in alike(unit, 0.5)} == expected
 
 
+# The embedding tier: a model whose vector is the mean colour of a picture
+
+
+def colour_model(path: Path, *, layout: str = "NCHW", batch: int | str = "batch") -> Path:
+    unit = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    model = tagger_model(unit, [0.0] * 3, layout=layout, size=16, batch=batch, has_sigmoid=False)
+    path.write_bytes(model)
+    return path
+
+
+def halves(colour: tuple[int, int, int], is_upper: bool) -> Image.Image:
+    """One half in a colour, the other black: one mean, two pictures."""
+    image = Image.new("RGB", (64, 64))
+    image.paste(colour, (0, 0, 64, 32) if is_upper else (0, 0, 32, 64))
+    return image
+
+
+SCALES: dict[Scale, list[float]] = {  # of (255, 0, 0)
+    "levels": [255, 0, 0],
+    "zero-to-one": [1, 0, 0],
+    "minus-one-to-one": [1, -1, -1],
+    "imagenet": [(1 - 0.485) / 0.229, -0.456 / 0.224, -0.406 / 0.225],
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_model_gets_its_pictures_in_its_own_way(tmp_path: Path, scale: Scale, layout: str) -> None:
+    session = open_session(colour_model(tmp_path / "model.onnx", layout=layout), "cpu")
+    embedder = Embedder(session, scale)
+    pixels = np.full((30, 50, 3), (255, 0, 0), np.uint8)
+    vector = embedder.embed(np.stack([embedder.prepare(pixels)]))[0]
+    expected = np.array(SCALES[scale]) / np.linalg.norm(SCALES[scale])
+    assert np.allclose(vector, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("batch", ["batch", 2])
+def test_what_a_model_finds_alike_goes_and_is_not_worked_out_again(
+    celforge: Celforge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | str
+) -> None:
+    pictures = {
+        "red1.png": halves((200, 0, 0), True),
+        "red2.png": halves((200, 0, 0), False),
+        "blue.png": halves((0, 0, 200), True),
+    }
+    folder = folder_of(tmp_path / "set", {name: saved(image, ".png") for name, image in pictures.items()})
+    model = colour_model(tmp_path / "colour.onnx", batch=batch)
+    options = ("--embedding", model, "--embedding-input", "zero-to-one", "--device", "cpu", "--json")
+    assert celforge("dedupe", folder, "--dry-run", "--json").json["dropped_files"] == {}
+    dry = celforge("dedupe", folder, "--dry-run", *options)
+    assert sum(dry.json["dropped_files"].values()) == 1, dry.stderr
+
+    def fail(*_: object) -> None:
+        raise AssertionError("known vectors need no model")
+
+    monkeypatch.setattr("pipeline.onnx.open_session", fail)
+    assert celforge("dedupe", folder, *options).exit_code == 0
+    left = set(tree(folder))
+    assert "blue.png" in left
+    assert len(left & {"red1.png", "red2.png"}) == 1
+
+
+def test_a_model_that_takes_no_pictures_is_refused(celforge: Celforge, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "set", {"a.png": MOUTHS["mouth0.png"]})
+    (tmp_path / "x.onnx").write_bytes(IDENTITY_MODEL)
+    answer = celforge("dedupe", folder, "--embedding", tmp_path / "x.onnx", "--device", "cpu")
+    assert answer.exit_code == 2
+    assert "not RGB pictures" in answer.stderr
+    tiers = celforge("dedupe", folder, "--embedding", tmp_path / "x.onnx", "--tier", "pixels")
+    assert tiers.exit_code == 2
+
+
 # The command
 
 
@@ -288,17 +366,18 @@ def test_a_broken_picture_is_named_and_the_others_go_on(celforge: Celforge, tmp_
 def test_killed_anywhere_the_next_run_ends_the_same_and_undo_restores(
     celforge: Celforge, tmp_path: Path
 ) -> None:
-    files = {"a.png": MOUTHS["mouth0.png"], "b/a.png": MOUTHS["mouth0.png"], "b/a.txt": b"x"}
-    files |= {"c.jpg": saved(drawn(0), "q75.jpg"), "c.json": b"{}", "d.png": MOUTHS["mouth1.png"]}
+    small, other = (drawn(mouth).resize((480, 270)) for mouth in range(2))
+    files = {"a.png": saved(small, ".png"), "b/a.png": saved(small, ".png"), "b/a.txt": b"x"}
+    files |= {"c.jpg": saved(small, "q75.jpg"), "c.json": b"{}", "d.png": saved(other, ".png")}
     whole = folder_of(tmp_path / "whole", files)
     before = tree(whole)
     assert celforge("dedupe", whole).exit_code == 0
     expected = tree(whole)
-    assert expected != before
+    assert set(expected) == {"b/a.png", "b/a.txt", "d.png"}
     modules = {"dedupe.py", "duplicate_removal.py", "journal.py", "steps.py", "job.py"}
     counting = folder_of(tmp_path / "counting", files)
     _, lines = run_until_line(lambda: celforge("dedupe", counting), modules, None)
-    for number, line in enumerate(points(lines, 6, seed=5)):
+    for number, line in enumerate(points(lines, 5, seed=5)):
         folder = folder_of(tmp_path / f"killed {number}", files)
         code, _ = run_until_line(lambda folder=folder: celforge("dedupe", folder), modules, line)
         assert code == KILLED
@@ -315,37 +394,42 @@ def test_every_expression_of_the_real_ones_stays(
     celforge: Celforge, tmp_path: Path, shared_testdata: Path
 ) -> None:
     files = {path.name: path.read_bytes() for path in (shared_testdata / "cg").glob("*.jpg")}
-    for path in (shared_testdata / "renpy_sprites" / "sylvie").glob("*.png"):
+    for path in (shared_testdata / "renpy_sprites" / "sylvie").glob("*green*.png"):
         files[path.name] = saved(on_white(path), ".png")
         files[f"copy of {path.stem}.jpg"] = saved(on_white(path), "q75.jpg")
-    assert len(files) == 3 + 2 * 8
+    assert len(files) == 3 + 2 * 4
     folder = folder_of(tmp_path / "set", files)
     assert celforge("dedupe", folder).exit_code == 0
     assert set(tree(folder)) == {name for name in files if not name.startswith("copy")}
 
 
 def test_recall_on_real_pictures_is_99_of_100(shared_testdata: Path) -> None:
-    found, missed = 0, []
-    for path in (shared_testdata / "backgrounds" / "uni.jpg", shared_testdata / "backgrounds" / "meadow.jpg"):
-        image = Image.open(path).convert("RGB")
+    missed = []
+    for number, name in enumerate(("uni", "meadow")):
+        image = Image.open(shared_testdata / "backgrounds" / f"{name}.jpg").convert("RGB")
+        image = image.resize((1280, 720), Image.Resampling.LANCZOS)
         original = saved(image, ".png")
         signature, whole = sign(original), raster(original)
-        thumb = Raster.of(np.asarray(Image.open(io.BytesIO(signature.thumb)).convert("RGB")))
-        for name, data in retouched(image, (".png", "q95.jpg", "q75.jpg", ".webp")):
-            if name.startswith(("gamma", "much brighter")):
-                continue
-            other = sign(data)
-            small = Raster.of(np.asarray(Image.open(io.BytesIO(other.thumb)).convert("RGB")))
-            bits = min(
-                min((one ^ other.hashes[0]).bit_count() for one in signature.hashes),
-                min((one ^ signature.hashes[0]).bit_count() for one in other.hashes),
-            )
-            is_found = bits <= 8 and compare(thumb, small, limit=CLEARLY_DIFFERENT).is_same
-            if is_found and compare(whole, raster(data)).is_same:
-                found += 1
-            else:
-                missed.append((path.stem, name, bits))
-    assert found >= 0.99 * (found + len(missed)), missed
+        kinds = (".png", "q95.jpg", "q75.jpg", ".webp")
+        files = [one for one in retouched(image, kinds) if one[0].rpartition(" ")[0] in SURE]
+        for retouch, data in files[number::2]:
+            found = proposed(signature, sign(data)) and compare(whole, raster(data)).is_same
+            if not found:
+                missed.append((name, retouch))
+    assert not missed  # of fewer than a hundred
+
+
+def proposed(one: Signature, other: Signature) -> bool:
+    """Whether hashes and thumbnails leave two pictures to be compared."""
+    bits = min(
+        min((view ^ other.hashes[0]).bit_count() for view in one.hashes),
+        min((view ^ one.hashes[0]).bit_count() for view in other.hashes),
+    )
+    first, second = (
+        Raster.of(np.asarray(Image.open(io.BytesIO(thumb)).convert("RGB")))
+        for thumb in (one.thumb, other.thumb)
+    )
+    return bits <= 8 and compare(first, second, limit=CLEARLY_DIFFERENT).is_same
 
 
 def test_the_sheet_is_whole_html(celforge: Celforge, tmp_path: Path) -> None:
