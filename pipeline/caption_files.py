@@ -118,7 +118,8 @@ def note_written(catalog: Catalog, texts: Sequence[tuple[MediaFile, Path, str]])
 def shared_captions(files: Sequence[MediaFile]) -> dict[int, str]:
     """Pictures that other pictures share their caption file with, by index in `files`: the other's path.
 
-    `a.png` and `a.jpg` beside each other both have `a.txt`. Copies of one picture may share it.
+    `a.png` and `a.jpg` beside each other both have `a.txt`; on Windows `A.jpg` too. Copies of one picture, in
+    one spelling, may share it.
     """
     by_stem: dict[str, list[int]] = {}
     for index, file in enumerate(files):
@@ -126,7 +127,8 @@ def shared_captions(files: Sequence[MediaFile]) -> dict[int, str]:
         by_stem.setdefault(path_key(stem), []).append(index)
     shared = {}
     for indices in by_stem.values():
-        if len({files[index].id for index in indices}) > 1:
+        stems = {files[index].relative.rpartition(".")[0] for index in indices}
+        if len(indices) > 1 and (len(stems) > 1 or len({files[index].id for index in indices}) > 1):
             for index in indices:
                 other = next(one for one in indices if one != index)
                 shared[index] = files[other].relative
@@ -203,11 +205,12 @@ def _edit_tags(
     added = [tag_key(part) for part in edit.added if name_of(part) is None]
     removed = {tag_key(part) for part in edit.removed if name_of(part) is None}
     said = facts.get(TAGS, ())
-    tags: dict[str, Any] = {} if is_whole or not said else dict(said[0].value)
+    tags: dict[str, Any] = dict(said[0].value) if said else {}
     keys = {tag_key(tag) for tag in tags}
+    if is_whole:  # the list is the person's; a tagger's probability of what is in it stays known
+        removed = keys - set(added)
     kept = {tag: prob for tag, prob in tags.items() if tag_key(tag) not in removed}
-    scores = {tag_key(tag): score for one in said if not one.by_hand for tag, score in one.value.items()}
-    new = {tag: scores.get(tag) for tag in added if tag not in keys}
+    new = {tag: None for tag in added if tag not in keys}
     if new or len(kept) != len(tags):
         edit.actions.append(SetFact(file.content, TAGS, kept | new, HAND, by_hand=True))
 

@@ -72,9 +72,9 @@ class Writer:
     edits: int = 0
     problems: list[str] = field(default_factory=list)
     lines: Lines | None = None  # of captions.jsonl
+    planned: set[Path] = field(default_factory=set)  # files that are written or dropped
     blank: list[MediaFile] = field(default_factory=list)
     side_texts: dict[str, str] = field(default_factory=dict)  # path below the root: text
-    _targets: set[Path] = field(default_factory=set)  # caption files that are written
 
     def take(self, places: Sequence[MediaFile], facts: Facts) -> None:
         """Decide on one content, which may lie at several places."""
@@ -144,27 +144,15 @@ class Writer:
     ) -> None:
         text = composed.text
         self.composed.append(composed)
-        target = caption_paths(file.path)[self.suffix] if self.suffix else None
-        stands = found.get(self.suffix)
-        state = UNCHANGED
-        if target is not None and target in self._targets:  # a copy of the picture, which shares its caption
-            self.outcomes.setdefault(WRITTEN, []).append(file)
-            return
-        if target is not None:
-            self._targets.add(target)
-        if target is not None and (stands is None or stands.text != text):
-            expects = None if stands is None else stands.sha256
-            self.actions.append(Write(target, text, expects=expects))
-            self.texts.append((file, target, text))
-            state = WRITTEN
-        elif target is not None and stands is not None and not stands.is_ours:
-            self.texts.append((file, target, text))  # a person's words, handed over by --overwrite
-        elif self.lines is not None:
+        if self.lines is not None:
             self.texts.append((file, file.path, text))
             state = WRITTEN if self.lines.set(self._inside(file), text) else UNCHANGED
+        else:
+            state = self._plan_file(file, found.get(self.suffix), text)
         for suffix, one in found.items():
-            if suffix != self.suffix:
-                where = target.name if target is not None else JSONL_NAME
+            if suffix != self.suffix and one.path not in self.planned:
+                self.planned.add(one.path)
+                where = JSONL_NAME if self.lines is not None else file.path.with_suffix(self.suffix).name
                 self.actions.append(Drop(one.path, f"the caption is in {where} now"))
                 state = WRITTEN
         told = next((one.value for one in facts.get(CAPTION, ()) if one.source == CAPTIONER), None)
@@ -189,6 +177,17 @@ class Writer:
         if self.lines is not None:
             write = self.lines.plan([self._inside(file) for file in files])
             self.actions += [] if write is None else [write]
+
+    def _plan_file(self, file: MediaFile, stands: CaptionFile | None, text: str) -> str:
+        """Plan the caption file of a picture, once for all copies beside each other."""
+        target = caption_paths(file.path)[self.suffix]
+        if stands is None or stands.text != text or not stands.is_ours:
+            self.texts.append((file, target, text))
+        if target not in self.planned and (stands is None or stands.text != text):
+            self.planned.add(target)
+            self.actions.append(Write(target, text, expects=None if stands is None else stands.sha256))
+            return WRITTEN
+        return WRITTEN if target in self.planned else UNCHANGED
 
     def _inside(self, file: MediaFile) -> str:
         return file.path.relative_to(self.job.folder).as_posix()
