@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 from pipeline.job import Job, Report
-from pipeline.report_page.buckets import bucket_use
 from pipeline.report_page.markup import address
 from pipeline.report_page.page import GENERATOR, DropGroup, Page, Pictures
 from pipeline.report_page.pictures import Thumbnail, quotas, read_size, spread
@@ -22,6 +21,7 @@ from pipeline.report_page.survey import (
     Dropped,
     FolderSummary,
     Weighed,
+    bucket_use,
     dropped_pictures,
     failed_ids,
     known_sizes,

@@ -14,9 +14,10 @@ from PIL import Image
 from test_charts import contrast
 
 from pipeline.job import Job, open_job
+from pipeline.layouts.buckets import Bucket
 from pipeline.plan import Drop, Plan, SetOutcome
-from pipeline.report_page.buckets import bucket_sizes, bucket_use, nearest
 from pipeline.report_page.pictures import quotas, spread
+from pipeline.report_page.survey import bucket_use
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "circle", "line"}
 HOSTILE = "<script>alert('x')</script>"
@@ -396,19 +397,7 @@ def test_pictures_are_spread_evenly() -> None:
     assert spread([1, 2], 0) == []
 
 
-def test_buckets_are_kohyas_17_at_512() -> None:
-    # kohya at 512 with its defaults (trainers' documentation): these and their mirror images
-    half = [(256, height) for height in (832, 896, 960, 1024)]
-    half += [(320, 704), (320, 768), (384, 640), (448, 576), (512, 512)]
-    assert set(bucket_sizes(512)) == {*half, *((height, width) for width, height in half)}
-    assert nearest(1920, 1080, bucket_sizes(512)) == (640, 384)
-
-
-def test_buckets_of_1024_have_the_whole_area() -> None:
-    assert (1344, 768) in bucket_sizes(1024)
-
-
 def test_pictures_are_counted_by_bucket_and_enlarged_ones_told() -> None:
     use = bucket_use({(1920, 1080): 3, (500, 500): 2}, 512)
-    assert use.counts == {(640, 384): 3, (512, 512): 2}
+    assert use.counts == {Bucket(640, 384): 3, Bucket(512, 512): 2}
     assert use.num_enlarged == 2
