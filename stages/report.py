@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 from pipeline.job import Job, Report
+from pipeline.made_folders import mark_made
 from pipeline.report_page.markup import address
 from pipeline.report_page.page import GENERATOR, DropGroup, Page, Pictures
 from pipeline.report_page.pictures import Thumbnail, quotas, read_size, spread
@@ -58,6 +59,9 @@ def run(job: Job, settings: Settings) -> Report:
     """Count, make small pictures, and write the page."""
     page_folder = settings.out or job.root / "report"
     _refuse_foreign_page(page_folder)
+    if page_folder == job.root / "report":  # a folder that a person named may hold pictures of theirs
+        for mark in mark_made(page_folder, "report"):
+            write_atomic(mark.path, mark.content)
     files = job.images()
     folder = job.project.relative(job.folder).removeprefix(".")
     weighed, records = _weigh(job, files)

@@ -15,6 +15,7 @@ from test_charts import contrast
 
 from pipeline.job import Job, open_job
 from pipeline.layouts.buckets import Bucket
+from pipeline.made_folders import MARK
 from pipeline.plan import Drop, Plan, SetOutcome
 from pipeline.report_page.pictures import quotas, spread
 from pipeline.report_page.survey import bucket_use
@@ -138,6 +139,18 @@ def test_small_pictures_are_no_pictures_of_the_data_set(celforge: Celforge, proj
     celforge("report", project)
     celforge("report", project)
     assert tiles(read_page(project))["pictures"] == "4"
+
+
+def test_the_folder_of_the_report_is_marked_and_one_that_a_person_named_is_not(
+    celforge: Celforge, project: Path
+) -> None:
+    before = celforge("ingest", project, "--json").json["counts"]
+    celforge("report", project)
+    save(project / "report" / "small.png", seed=99)
+    assert celforge("ingest", project, "--json").json["counts"] == before
+    assert celforge("status", project, "--json").json["made_folders"] == ["report"]
+    celforge("report", project, "--out", project / "a")
+    assert not (project / "a" / MARK).exists()
 
 
 def test_the_same_catalogue_gives_the_same_bytes(celforge: Celforge, project: Path) -> None:
