@@ -2,7 +2,7 @@
 
 A mark in such a folder says so. A command that is given a folder above it passes it over, so that the same
 picture is not met twice, as itself and as its own duplicate; a command that is given the folder itself, or
-one inside, works on it as on any other. Undo takes the mark away together with the folder.
+one inside, works on it as on any other. Where a plan wrote the mark, undo takes it away with the folder.
 """
 
 from collections.abc import Iterator

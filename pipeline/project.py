@@ -20,6 +20,7 @@ from pipeline.settings import unknown_name
 
 STATE_FOLDER = ".celforge"
 CONFIG_NAME = "celforge.toml"
+DATASET = "dataset"  # the tree that is trained on, at the top of a project that has one
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,9 @@ from pipeline.layouts import everydream, kohya
 from pipeline.layouts.captions import SUFFIXES
 from pipeline.layouts.everydream import Folder, FolderSettings, Tree, image_multiplies, read_tree
 from pipeline.layouts.flat_names import split_prefix
+from pipeline.project import DATASET
 
 Layout = Literal["everydream", "kohya"]
-
-
-DATASET_FOLDER = "dataset"  # the tree of a project, where the folder given is the project
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class TrainingSet:
 
 def training_root(folder: Path, project_root: Path) -> Path:
     """The tree that is trained on: `dataset/` of a project that has one, else the folder itself."""
-    inside = project_root / DATASET_FOLDER
+    inside = project_root / DATASET
     return inside if folder == project_root and inside.is_dir() else folder
 
 

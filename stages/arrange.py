@@ -19,11 +19,11 @@ from pipeline.folder_format import FolderFormat, parse_format
 from pipeline.job import Job, Report, no_images
 from pipeline.layouts.everydream import Tree, read_tree
 from pipeline.plan import Plan
+from pipeline.project import DATASET
 from pipeline.settings import Json, option
 from pipeline.tree_state import TreeState
 
 HAS_PLAN = True
-DATASET = "dataset"  # where the tree is made, at the top of the project
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

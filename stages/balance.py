@@ -22,6 +22,7 @@ from pipeline.job import Job, Report
 from pipeline.known_facts import counting_facts
 from pipeline.layouts.everydream import Folder, FolderSettings, Tree, multiply_of, read_tree
 from pipeline.plan import Action, Drop, Plan, Write
+from pipeline.project import DATASET
 from pipeline.settings import option
 from pipeline.tree_names import is_mask
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 HAS_PLAN = True
 STAGE = "balance"
 MULTIPLY = "multiply.txt"
-DATASET = "dataset"  # the tree of a project, where the folder given is the project
 PLOT = "report/balance.svg"
 NOT_KNOWN = "not known"
 

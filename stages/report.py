@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 from pipeline.job import Job, Report
-from pipeline.report_page.buckets import bucket_use
+from pipeline.made_folders import mark_made
+from pipeline.media_names import kind_of
 from pipeline.report_page.markup import address
 from pipeline.report_page.page import GENERATOR, DropGroup, Page, Pictures
 from pipeline.report_page.pictures import Thumbnail, quotas, read_size, spread
@@ -22,6 +23,7 @@ from pipeline.report_page.survey import (
     Dropped,
     FolderSummary,
     Weighed,
+    bucket_use,
     dropped_pictures,
     failed_ids,
     known_sizes,
@@ -60,6 +62,9 @@ def run(job: Job, settings: Settings) -> Report:
 
     page_folder = settings.out or job.root / "report"
     _refuse_foreign_page(page_folder)
+    if page_folder == job.root / "report" and not _holds_pictures(page_folder):
+        for mark in mark_made(page_folder, "report"):
+            write_atomic(mark.path, mark.content)
     tree = training_root(job.folder, job.root)
     files = job.images(job.folder, tree)
     folder = job.project.relative(job.folder).removeprefix(".")
@@ -92,6 +97,12 @@ def run(job: Job, settings: Settings) -> Report:
     )
     report.made.append(page_folder / PAGE_NAME)
     return report
+
+
+def _holds_pictures(folder: Path) -> bool:
+    """Whether pictures lie in a folder that are not hidden as ours are: a person's, which must be seen."""
+    found = (path.relative_to(folder).parts for path in folder.rglob("*") if kind_of(path.name) == "image")
+    return any(not any(part.startswith(".") for part in parts) for parts in found)
 
 
 def _refuse_foreign_page(folder: Path) -> None:

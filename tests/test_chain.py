@@ -77,7 +77,7 @@ def test_from_screenshots_to_a_tree_that_both_trainers_read(celforge: Celforge, 
         assert (picture.parent / "multiply.txt").is_file()
     assert total(kohya_toml(project / "kohya/dataset.toml")) == everydream_pass(project / "dataset")
     status = celforge("status", project, "--json").json
-    assert status["made_folders"] == ["dataset", "kohya"]
+    assert status["made_folders"] == ["dataset", "kohya", "report"]
     assert {row["stage"]: row["images"] for row in status["stages"] if row["outcome"] == "kept"}["tag"] == (
         NUM_PICTURES
     )

@@ -14,9 +14,11 @@ from PIL import Image
 from test_charts import contrast
 
 from pipeline.job import Job, open_job
+from pipeline.layouts.buckets import Bucket
+from pipeline.made_folders import MARK
 from pipeline.plan import Drop, Plan, SetOutcome
-from pipeline.report_page.buckets import bucket_sizes, bucket_use, nearest
 from pipeline.report_page.pictures import quotas, spread
+from pipeline.report_page.survey import bucket_use
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "circle", "line"}
 HOSTILE = "<script>alert('x')</script>"
@@ -137,6 +139,18 @@ def test_small_pictures_are_no_pictures_of_the_data_set(celforge: Celforge, proj
     celforge("report", project)
     celforge("report", project)
     assert tiles(read_page(project))["pictures"] == "4"
+
+
+def test_the_folder_of_the_report_is_marked_and_one_that_a_person_named_is_not(
+    celforge: Celforge, project: Path
+) -> None:
+    before = celforge("ingest", project, "--json").json["counts"]
+    celforge("report", project)
+    save(project / "report" / "small.png", seed=99)
+    assert celforge("ingest", project, "--json").json["counts"] == before
+    assert celforge("status", project, "--json").json["made_folders"] == ["report"]
+    celforge("report", project, "--out", project / "a")
+    assert not (project / "a" / MARK).exists()
 
 
 def test_the_same_catalogue_gives_the_same_bytes(celforge: Celforge, project: Path) -> None:
@@ -396,19 +410,7 @@ def test_pictures_are_spread_evenly() -> None:
     assert spread([1, 2], 0) == []
 
 
-def test_buckets_are_kohyas_17_at_512() -> None:
-    # kohya at 512 with its defaults (trainers' documentation): these and their mirror images
-    half = [(256, height) for height in (832, 896, 960, 1024)]
-    half += [(320, 704), (320, 768), (384, 640), (448, 576), (512, 512)]
-    assert set(bucket_sizes(512)) == {*half, *((height, width) for width, height in half)}
-    assert nearest(1920, 1080, bucket_sizes(512)) == (640, 384)
-
-
-def test_buckets_of_1024_have_the_whole_area() -> None:
-    assert (1344, 768) in bucket_sizes(1024)
-
-
 def test_pictures_are_counted_by_bucket_and_enlarged_ones_told() -> None:
     use = bucket_use({(1920, 1080): 3, (500, 500): 2}, 512)
-    assert use.counts == {(640, 384): 3, (512, 512): 2}
+    assert use.counts == {Bucket(640, 384): 3, Bucket(512, 512): 2}
     assert use.num_enlarged == 2

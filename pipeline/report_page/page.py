@@ -11,10 +11,9 @@ from importlib.resources import files
 from pipeline import charts
 from pipeline.charts import TIMES, Bar, Dot, Ray, number_text
 from pipeline.files import format_bytes
-from pipeline.report_page.buckets import BucketUse
 from pipeline.report_page.history import outcomes_table, problems_table, runs_table
 from pipeline.report_page.markup import Section, address, attribute, card, table, text
-from pipeline.report_page.survey import Dropped, FolderSummary, Share, Survey, Weighed
+from pipeline.report_page.survey import BucketUse, Dropped, FolderSummary, Share, Survey, Weighed
 
 GENERATOR = "celforge report"  # by which a page of ours is told from another file of its name
 TOP_TAGS, TOP_FOLDERS, TOP_CHARACTERS, TOP_BUCKETS = 40, 24, 24, 20
@@ -233,8 +232,8 @@ class Page:
             _side_bins(sizes), title="Pictures by their shorter side", axis="shorter side from, px"
         )
         used = [
-            Bar(f"{width}{TIMES}{height}", number, note=f"aspect {width / height:.2f}")
-            for (width, height), number in list(self.buckets.counts.items())[:TOP_BUCKETS]
+            Bar(f"{one.width_px}{TIMES}{one.height_px}", number, note=f"aspect {one.aspect:.2f}")
+            for one, number in list(self.buckets.counts.items())[:TOP_BUCKETS]
         ]
         enlarged = self.buckets.num_enlarged
         small = f" {enlarged:,} are smaller than their bucket and would be enlarged." if enlarged else ""

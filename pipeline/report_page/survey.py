@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.catalog import Catalog, MediaFile, below, join
+from pipeline.layouts.buckets import Bucket, buckets, fit, nearest_bucket
 from pipeline.names import natural_key
 from pipeline.project import Project
 
@@ -25,6 +26,32 @@ class Weighed:
     file: MediaFile
     repeats: float
     has_caption: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BucketUse:
+    """How a data set falls into buckets."""
+
+    counts: Mapping[Bucket, int]  # buckets that get pictures, the fullest first
+    num_enlarged: int  # pictures with fewer pixels than their bucket needs
+
+
+def bucket_use(pictures: Mapping[tuple[int, int], int], resolution_px: int) -> BucketUse:
+    """Count the pictures of each bucket.
+
+    Args:
+        pictures: (width, height) in pixels -> number of pictures.
+    """
+    sizes = buckets(resolution_px)
+    counts: Counter[Bucket] = Counter()
+    num_enlarged = 0
+    for (width, height), number in pictures.items():
+        bucket = nearest_bucket(width, height, sizes)
+        counts[bucket] += number
+        if fit(width, height, bucket).scale > 1:
+            num_enlarged += number
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return BucketUse(dict(ordered), num_enlarged)
 
 
 @dataclass(frozen=True, slots=True)
