@@ -5,7 +5,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clip_tokens import clip_tokenizer, count_tokens, fits, is_one_token
@@ -108,6 +108,7 @@ def test_parts_are_trimmed_and_lines_part_too() -> None:
     assert parts_of("a; b", "; ") == ["a", "b"]
 
 
+@settings(deadline=None)
 @given(fixed=st.lists(PART, max_size=4), flexible=st.lists(PART, max_size=6))
 def test_a_caption_written_and_read_is_the_same(fixed: list[str], flexible: list[str]) -> None:
     caption = Caption(tuple(fixed), tuple(flexible))
@@ -116,6 +117,7 @@ def test_a_caption_written_and_read_is_the_same(fixed: list[str], flexible: list
         assert parse_caption(caption.text(keep_separator="|||"), keep_separator="|||") == caption
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_any_text_read_and_written_settles_at_once(text: str) -> None:
     caption = parse_caption(text, keep_separator="|||")
@@ -123,6 +125,7 @@ def test_any_text_read_and_written_settles_at_once(text: str) -> None:
     assert parse_caption(settled, keep_separator="|||") == caption
 
 
+@settings(deadline=None)
 @given(TEXT)
 def test_a_part_without_separators_stays_one_part(text: str) -> None:
     part = without_separators(text, ", ", "|||")
@@ -174,6 +177,7 @@ def test_the_merges_are_openai_s(shared_testdata: Path) -> None:
     assert gzip.decompress(ours.read_bytes()).decode("utf-8").splitlines() == lines
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_counting_word_by_word_is_counting_the_whole(text: str) -> None:
     text = text.replace("<|", "")

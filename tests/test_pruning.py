@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SettingsError
@@ -99,6 +99,7 @@ def test_without_a_table_only_refused_tags_go() -> None:
     assert prune(["hair", "long_hair", "text"], None, frozenset({"text"})).kept == ("hair", "long_hair")
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(
