@@ -63,6 +63,20 @@ class PlaceFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveFiles:
+    """Move some of the entries of a folder into another folder, where each keeps its name.
+
+    Args:
+        names: files, links or folders in `source`.
+    """
+
+    source: Path
+    destination: Path
+    names: tuple[str, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Relink:
     """Point a symbolic link elsewhere.
 
@@ -145,7 +159,7 @@ class SetFact:
     by_hand: bool = False
 
 
-FileAction = Move | Place | PlaceFolder | Relink | Write | MakeFolder | RemoveFolder | Drop
+FileAction = Move | MoveFiles | Place | PlaceFolder | Relink | Write | MakeFolder | RemoveFolder | Drop
 Action = FileAction | SetOutcome | SetFact
 
 
@@ -179,6 +193,9 @@ def action_row(action: Action) -> dict[str, str]:
             name, source, destination = action.how, str(action.source), str(action.destination)
         case PlaceFolder():
             name = f"{action.how} {len(action.names):,} files"
+            source, destination = str(action.source), str(action.destination)
+        case MoveFiles():
+            name = f"move {len(action.names):,} files"
             source, destination = str(action.source), str(action.destination)
         case Relink():
             name, source, destination = "point elsewhere", str(action.path), action.target

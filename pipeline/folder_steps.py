@@ -1,17 +1,15 @@
 # ruff: noqa: D102 - the methods of a step are described once, in Step
-"""Steps for a whole folder of links, one step however many files it holds, and for where a symbolic link
-points.
-"""
+"""Steps for many files of one folder at once, linked or moved, and for where a symbolic link points."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from pipeline.actions import PlaceHow
-from pipeline.files import partial_path, place, remove_tree, rename_new, replace, unlink
+from pipeline.files import partial_path, place, remove_tree, rename_new, replace, sync_folder, unlink
 from pipeline.steps import Made, Site, State, Step
 from pipeline.tree import FutureTree, Node
 
@@ -60,6 +58,8 @@ class PlaceFolderStep(Step):
         os.mkdir(temporary)
         try:
             self._fill(source, str(temporary), sync=site.sync)
+            if site.sync:
+                sync_folder(temporary)
             rename_new(temporary, destination)
         except BaseException:
             with suppress(OSError):
@@ -136,6 +136,72 @@ def _below(node: Node, origin: str) -> Node:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveFilesStep(Step):
+    """Move entries of one folder into another on the same disk, one rename after the other."""
+
+    kind: ClassVar[str] = "move_files"
+    source: str
+    destination: str
+    names: tuple[str, ...]
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.names, tuple):  # a list, from JSON
+            object.__setattr__(self, "names", tuple(self.names))
+
+    def paths(self) -> tuple[str, ...]:
+        return (self.source, self.destination)
+
+    def state(self, site: Site) -> State:
+        names = set(self.names)
+        here = names.intersection(_names_in(site.path(self.source)))
+        there = names.intersection(_names_in(site.path(self.destination)))
+        if here & there or here | there != names:
+            return "changed"
+        return "after" if not here else "before" if not there else "half"
+
+    def do(self, site: Site) -> Made:
+        source, destination = site.path(self.source), site.path(self.destination)
+        _move_all(source, destination, self.names, sync=site.sync)
+        return {}
+
+    def finish(self, site: Site) -> None:
+        left = _names_in(site.path(self.source))
+        names = [name for name in self.names if name in left]
+        _move_all(site.path(self.source), site.path(self.destination), names, sync=site.sync)
+
+    def undo(self, site: Site, made: Made) -> None:
+        source, destination = site.path(self.source), site.path(self.destination)
+        here, there = _names_in(source), _names_in(destination)
+        source.mkdir(parents=True, exist_ok=True)
+        for name in self.names:
+            if name not in there:
+                if name not in here:
+                    site.tell_or_fail(f"{destination / name} is gone and cannot be moved back")
+            elif name in here:
+                site.set_aside(source / name, f"is in the place that {destination / name} goes back to")
+        names = [name for name in self.names if name in there]
+        _move_all(destination, source, names, sync=site.sync)
+
+    def foresee_undo(self, tree: FutureTree, site: Site, made: Made) -> str | None:
+        source = tree.find(str(site.path(self.source)))
+        destination = tree.find(str(site.path(self.destination)))
+        problems = []
+        for name in self.names:
+            node = destination.child(name)
+            if not node.exists and not source.child(name).exists:
+                problems.append(f"{site.path(self.destination) / name} is gone and cannot be moved back")
+            if not node.exists:
+                continue
+            if source.child(name).exists:
+                problems.append(f"{site.path(self.source) / name} is in the place of a file that goes back")
+            source.put(name, node)
+            destination.put(name, Node(None, "missing"))
+        more = f" (and {len(problems) - 1:,} more of that folder)" if len(problems) > 1 else ""
+        return problems[0] + more if problems else None
+
+
+@dataclass(frozen=True, slots=True)
 class RelinkStep(Step):
     """Point a symbolic link elsewhere."""
 
@@ -173,6 +239,21 @@ class RelinkStep(Step):
         if node.kind == "link" and node.origin and os.readlink(node.origin) == self.target:
             return None
         return f"{path} is not the link that was made"
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _move_all(source: Path, destination: Path, names: Iterable[str], *, sync: bool) -> None:
+    for name in names:
+        rename_new(source / name, destination / name)
+    if sync:
+        sync_folder(destination)
+        sync_folder(source)
 
 
 def _point(path: Path, target: str) -> None:

@@ -22,6 +22,7 @@ from pipeline.files import (
     safe_name,
     sync_folder,
 )
+from pipeline.folder_steps import MoveFilesStep
 from pipeline.plan import SHOWN_PROBLEMS, Plan, prepare, raise_problems
 from pipeline.records import Journal, Log, Steps, list_journals, next_number, write_journal
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RowStep, Site, Step, StepError
@@ -250,7 +251,7 @@ class _Run:
                 state = step.state(self._site)
                 if state != "changed":
                     step.clean(self._site)
-                if state == "half" and isinstance(step, MoveStep):
+                if state == "half" and isinstance(step, MoveStep | MoveFilesStep):
                     step.undo(self._site, log.done[index])
                 elif state != "before":
                     break

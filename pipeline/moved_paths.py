@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.catalog import Catalog, below, join, split
 from pipeline.content_steps import PlaceStep
-from pipeline.folder_steps import PlaceFolderStep
+from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep
 from pipeline.media_names import kind_of
 from pipeline.records import Journal, Steps
 from pipeline.steps import MoveStep
@@ -28,6 +28,10 @@ def follow(catalog: Catalog, root: Path, journal: Journal) -> None:
                 _note(catalog, root, step.source, step.destination, is_moved=True, is_hidden=step.is_drop)
             elif isinstance(step, PlaceStep):
                 _note(catalog, root, step.source, step.destination, is_moved=False, is_hidden=False)
+            elif isinstance(step, MoveFilesStep):
+                for name in _known_names(catalog, step.source).intersection(step.names):
+                    ends = join(step.source, name), join(step.destination, name)
+                    _note(catalog, root, *ends, is_moved=True, is_hidden=False)
             elif isinstance(step, PlaceFolderStep):
                 for origin, name in _known_files(catalog, step, known):
                     ends = origin, join(step.destination, name)
@@ -48,17 +52,21 @@ def _note_folder(catalog: Catalog, step: MoveStep) -> None:
     catalog.rows(f"{moved} WHERE {there}", values)
 
 
+def _known_names(catalog: Catalog, folder: str) -> set[str]:
+    sql = "SELECT name FROM paths WHERE folder = ? AND NOT is_gone"
+    return {row[0] for row in catalog.rows(sql, (folder,))}
+
+
 def _known_files(
     catalog: Catalog, step: PlaceFolderStep, known: dict[str, set[str]]
 ) -> list[tuple[str, str]]:
     """(path, name in the new folder) of the files that the catalogue knows."""
-    sql = "SELECT name FROM paths WHERE folder = ? AND NOT is_gone"
     found = []
     for origin, name in step.pairs():
         path = origin if step.source == "." else join(step.source, origin)
         folder, file = split(path)
         if folder not in known:
-            known[folder] = {row[0] for row in catalog.rows(sql, (folder,))}
+            known[folder] = _known_names(catalog, folder)
         if file in known[folder]:
             found.append((path, name))
     return found

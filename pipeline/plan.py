@@ -12,6 +12,7 @@ from pipeline.actions import (
     Drop,
     MakeFolder,
     Move,
+    MoveFiles,
     Place,
     PlaceFolder,
     Relink,
@@ -23,7 +24,7 @@ from pipeline.actions import (
 )
 from pipeline.content_steps import PlaceStep, WriteStep, file_sha256
 from pipeline.errors import PlanError
-from pipeline.folder_steps import PlaceFolderStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
 from pipeline.names import name_problem, path_key
 from pipeline.steps import MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 from pipeline.tree import FutureTree, Node
@@ -34,6 +35,7 @@ __all__ = [
     "Drop",
     "MakeFolder",
     "Move",
+    "MoveFiles",
     "Place",
     "PlaceFolder",
     "Plan",
@@ -158,6 +160,8 @@ class _Preparer:
                 self._move(source, self._drop_path(source), action)
             case Place():
                 self._place(self._full(action.source), self._full(action.destination), action)
+            case MoveFiles():
+                self._move_files(self._full(action.source), self._full(action.destination), action)
             case PlaceFolder():
                 self._place_folder(self._full(action.source), self._full(action.destination), action)
             case Relink():
@@ -208,6 +212,9 @@ class _Preparer:
         if kind not in ("file", "folder", "link"):
             self._say(f"{source} is neither a file nor a folder")
             return
+        is_far = kind == "folder" and os.path.dirname(source) != os.path.dirname(destination)
+        if is_far and not self._may_change(source):  # the folder's own entry ".." changes
+            return
         node = self._tree.take(source)
         is_drop = isinstance(action, Drop)
         keeps_names = is_drop or (isinstance(action, Move) and action.as_is)
@@ -219,6 +226,29 @@ class _Preparer:
         detail = action.detail if isinstance(action, Drop) else ""
         ends = self._stored(source), self._stored(destination)
         self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
+
+    def _move_files(self, source: str, destination: str, action: MoveFiles) -> None:
+        node = self._tree.find(source)
+        if not node.is_folder:
+            self._say(f"{source} is not a folder")
+            return
+        if not self._is_one_disk(node, os.path.join(destination, "")):
+            for name in action.names:
+                ends = os.path.join(source, name), os.path.join(destination, name)
+                self._move(*ends, Move(Path(ends[0]), Path(ends[1]), action.reason, as_is=True))
+            return
+        if not self._may_change(source) or not self._has_folder(destination):
+            return
+        home = self._tree.find(destination)
+        for name in action.names:
+            kind = node.child(name).kind
+            if self._may_leave(os.path.join(source, name), kind) and home.child(name).exists:
+                self._say(f"{os.path.join(destination, name)} exists already")
+            home.put(name, node.child(name))
+            node.put(name, Node(None, "missing"))
+            self._moves_links |= kind == "link"
+        ends = self._stored(source), self._stored(destination)
+        self.steps.append(MoveFilesStep(*ends, action.names, action.reason))
 
     def _place(self, source: str, destination: str, action: Place) -> None:
         node = self._tree.find(source)

@@ -18,7 +18,7 @@ import pipeline
 from pipeline.content_steps import PlaceStep, WriteStep
 from pipeline.errors import JournalError
 from pipeline.files import disk_full_as_error, partial_path, rename_new, sync_folder
-from pipeline.folder_steps import PlaceFolderStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 
 VERSION = 1
@@ -27,6 +27,7 @@ STEP_TYPES: dict[str, type[Step]] = {
     kind.kind: kind
     for kind in (
         MoveStep,
+        MoveFilesStep,
         PlaceStep,
         PlaceFolderStep,
         RelinkStep,

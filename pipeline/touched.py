@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipeline.folder_steps import PlaceFolderStep
+from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep
 from pipeline.names import path_key
 from pipeline.steps import MoveStep, Step
 
@@ -18,13 +18,13 @@ class Touched:
         self._changed: set[str] = set()
         self._read: set[str] = set()
         self._above: set[str] = set()  # every folder above a path in those two
-        self._moved: set[str] = set()  # both ends of moved and placed folders
+        self._moved: set[str] = set()  # both ends of moved, filled and placed folders
 
     def meets(self, step: Step) -> bool:
         """Whether a step meets an earlier one, which are then forgotten; the step itself is remembered."""
         changed = [path_key(stored) for stored in step.paths()]
         read = [path_key(stored) for stored in step.reads()]
-        is_folder = isinstance(step, PlaceFolderStep) or (
+        is_folder = isinstance(step, MoveFilesStep | PlaceFolderStep) or (
             isinstance(step, MoveStep) and step.what == "folder"
         )
         is_met = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.actions import Drop, FileAction, MakeFolder, Move, Relink, RemoveFolder, Write
+from pipeline.actions import Drop, FileAction, MakeFolder, Move, MoveFiles, Relink, RemoveFolder, Write
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import some
 from pipeline.layouts.everydream import is_picture
@@ -143,8 +143,8 @@ def _gathered(site: _Site) -> Iterator[FileAction]:
 
 
 def _emptied(folder: Path, home: Path) -> Iterator[FileAction]:
-    for name in sorted(os.listdir(folder)):
-        yield Move(folder / name, home / name, as_is=True)
+    if names := sorted(os.listdir(folder)):
+        yield MoveFiles(folder, home, tuple(names), "back to the others")
     yield RemoveFolder(folder)
 
 

@@ -89,7 +89,7 @@ def plan_beside(survey: Survey, output: Path, to: To, *, separator: str) -> Besi
         folders=tuple(_row(one) for one in folders),
         toml_sha256=sha256(toml.encode()).hexdigest(),
     )
-    update = _Update(output, _HOW[to], before)
+    update = _Update(root, output, _HOW[to], before)
     for one in folders:
         update.want(one)
     if before is not None:
@@ -186,12 +186,14 @@ def _present(folder: str, names: list[str], dangling: list[str]) -> list[str]:
 class _Update:
     """Collects the actions that lead from the output as it is to the one that is wanted."""
 
-    def __init__(self, output: Path, how: PlaceHow, before: Manifest | None) -> None:
+    def __init__(self, root: Path, output: Path, how: PlaceHow, before: Manifest | None) -> None:
         self.actions: list[FileAction] = []
         self.notes: list[str] = []
+        self._root = root
         self._output = output
         self._how = how
         self._old = {one.name: one for one in before.folders} if before else {}
+        self._stamps: dict[str, dict[str, Stamp]] = {}
         self._edited: list[str] = []
         self._added: list[str] = []
 
@@ -206,7 +208,7 @@ class _Update:
         for name in wanted.files:
             self._want_file(source / name, path / name, old.get(name))
         for name in sorted(set(os.listdir(path)).difference(wanted.files)):
-            self._drop_file(path / name, old.get(name))
+            self._drop_file(wanted.name, name)
 
     def _want_file(self, source: Path, path: Path, old: Stamp | None) -> None:
         if not os.path.lexists(path):
@@ -220,8 +222,9 @@ class _Update:
         else:
             self._edited.append(str(path))
 
-    def _drop_file(self, path: Path, old: Stamp | None) -> None:
-        if old is not None and stamp(path) == old:
+    def _drop_file(self, folder: str, name: str) -> None:
+        path = self._output / folder / name
+        if self._is_ours(folder, name):
             self.actions.append(Drop(path, "no longer in the tree, or with other repeats"))
         else:
             self._added.append(str(path))
@@ -232,14 +235,20 @@ class _Update:
             path = self._output / name
             if not path.is_dir():
                 continue
-            old = self._rows(name)
             files = sorted(os.listdir(path))
-            if all(file in old and stamp(path / file) == old[file] for file in files):
+            if all(self._is_ours(name, file) for file in files):
                 self.actions.append(Drop(path, "no longer in the tree, or with other repeats"))
                 continue
             for file in files:
-                self._drop_file(path / file, old.get(file))
+                self._drop_file(name, file)
             self.actions.append(RemoveFolder(path))
+
+    def _is_ours(self, folder: str, name: str) -> bool:
+        """Whether a file is as it was made, or is the tree's own by a link, and may go."""
+        if name not in self._rows(folder):
+            return False
+        home = self._root / self._old[folder].folder / name
+        return stamp(self._output / folder / name) in (self._rows(folder)[name], stamp(home))
 
     def write(self, name: str, text: str, old_sha256: str | None) -> None:
         """Write a file of ours, but not over one that was edited."""
@@ -262,6 +271,7 @@ class _Update:
         if self._added:
             yield f"files added to the output are left as they are: {some(self._added)}"
 
-    def _rows(self, name: str) -> dict[str, Stamp]:
-        old = self._old.get(name)
-        return old.old() if old else {}
+    def _rows(self, folder: str) -> dict[str, Stamp]:
+        if folder not in self._stamps:
+            self._stamps[folder] = self._old[folder].old() if folder in self._old else {}
+        return self._stamps[folder]

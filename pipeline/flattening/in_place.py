@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.actions import FileAction, Move, Relink, RemoveFolder, Write
+from pipeline.actions import FileAction, Move, MoveFiles, Relink, RemoveFolder, Write
 from pipeline.flattening import dataset
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import Survey, sidecars, sidecars_of, unread
@@ -49,10 +49,9 @@ def plan_in_place(survey: Survey, *, separator: str, writes_toml: bool) -> list[
     actions: list[FileAction] = []
     for parts in order:
         actions.append(_folder_action(layout, parts))
-    for name, source, destination in _file_moves(layout):
-        reason = f"{destination} holds those with other repeats" if source else "from the tree's own folder"
-        ends = Path(layout.root, source, name), Path(layout.root, destination, name)
-        actions.append(Move(*ends, reason, as_is=True))
+    for source, destination, names in _file_moves(layout):
+        reason = "those with other repeats" if source else "from the tree's own folder"
+        actions.append(MoveFiles(Path(layout.root, source), Path(layout.root, destination), names, reason))
     links = list(_links(layout))
     root = Path(layout.root)
     actions += [Relink(root / path, now, before, "its target moved") for path, before, now in links]
@@ -144,13 +143,13 @@ def _folder_action(layout: _Layout, parts: Parts) -> FileAction:
     return Move(path, Path(layout.root, layout.bases[parts]))
 
 
-def _file_moves(layout: _Layout) -> Iterator[tuple[str, str, str]]:
-    """(file, folder where it lies once the folders are renamed, folder where it goes)."""
+def _file_moves(layout: _Layout) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(folder where files lie once the folders are renamed, folder where they go, their names)."""
     for parts, own in layout.survey.parts.items():
         base = layout.bases.get(parts, "")
         for part in own:
-            for name in layout.moved_files.get(part.name, ()):
-                yield name, base, part.name
+            if names := layout.moved_files.get(part.name):
+                yield base, part.name, tuple(names)
 
 
 def _manifest(

@@ -104,12 +104,18 @@ def _split(group: Group, total: int, seed: int) -> dict[str, int]:
     repeats = _all(group, low)
     if not left:
         return repeats
+    passed_over: list[tuple[str, ...]] = []
     for unit in sorted(group.units, key=lambda unit: _draw(seed, group.where, unit[0])):
-        if len(unit) <= left:
-            left -= len(unit)
-            repeats.update(dict.fromkeys(unit, low + 1))
         if not left:
-            break
+            return repeats
+        if len(unit) > left:
+            passed_over.append(unit)
+            continue
+        left -= len(unit)
+        repeats.update(dict.fromkeys(unit, low + 1))
+    if left:  # only namesakes are left: rather once too often than never
+        smallest = min(passed_over, key=len)
+        repeats.update(dict.fromkeys(smallest, low + 1))
     return repeats
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 EVERYDREAM = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".jfif"}
 KOHYA = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".PNG", ".JPG", ".JPEG", ".WEBP", ".BMP"}
 
+LITTER = {"@eadir", "__macosx"}  # of other software; EveryDream2 would read it, and nobody wants that
+
 
 def everydream_multiplicity(root: Path, *, only_kohyas: bool = False) -> Fraction:
     """Sum over pictures of what the folder's multiply.txt says; hidden names are passed over, links too."""
     total = Fraction()
     for folder, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [one for one in folders if one[0] != "." and one.lower() not in LITTER]
         multiply = Path(folder, "multiply.txt")
         each = Fraction(multiply.read_text().strip()) if multiply.is_file() else Fraction(1)
         for name in names:
