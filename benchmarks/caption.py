@@ -14,8 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from catalog import make_images, measure
 
 BARE = """
 import os, sys
@@ -37,19 +38,6 @@ WORDS = (
 )
 
 
-def make_images(folder: Path, images: int, folder_images: int) -> None:
-    """Distinct one-pixel bitmaps, older than a clock tick."""
-    head = b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x18\0\0\0\0\0\x04\0\0\0"
-    head += b"\0" * 16
-    old_ns = time.time_ns() - 3_600_000_000_000
-    for number in range(images):
-        name = folder / f"ep{number // folder_images:03d}" / f"frame_{number:06d}.bmp"
-        if number % folder_images == 0:
-            name.parent.mkdir(parents=True)
-        name.write_bytes(head + number.to_bytes(4, "little"))
-        os.utime(name, ns=(old_ns, old_ns))
-
-
 def note_facts(folder: Path) -> None:
     """Tags and characters as `tag` and `identify` leave them."""
     from pipeline.catalog import Catalog
@@ -64,23 +52,6 @@ def note_facts(folder: Path) -> None:
             if media_id % 2:
                 name = rng.choice(["sabine", "mireth", "kaorin"])
                 catalog.set_fact(media_id, "characters", [name], "identify", run_id=run)
-
-
-def measure(title: str, command: list[str]) -> float:
-    """Print wall and processor time and peak memory of a command; returns the wall time."""
-    started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    wall = time.perf_counter() - started
-    cpu = usage.ru_utime + usage.ru_stime
-    print(
-        f"{title:<40} wall {wall:7.2f} s   cpu {cpu:7.2f} s   peak {usage.ru_maxrss / 1024:5.0f} MB",
-        flush=True,
-    )
-    if child.returncode:
-        sys.exit(f"{title} ended with {child.returncode}")
-    return wall
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ characters, so their tokens are counted.
 
 import argparse
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from catalog import measure
 
 WALK = """
 import os, sys
@@ -47,30 +47,6 @@ def make_tree(folder: Path, images: int, folder_images: int) -> None:
         name.with_suffix(".txt").write_text(", ".join([leaf.name, *tags, str(number)]))
 
 
-def measure(title: str, command: list[str], runs: int) -> float:
-    """Print wall and processor time and peak memory of a command, each the median of some runs; returns the
-    wall time. Exit code 3 is an answer.
-    """
-    walls, cpus, peaks_mb = [], [], []
-    for _ in range(runs):
-        started = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        walls.append(time.perf_counter() - started)
-        cpus.append(usage.ru_utime + usage.ru_stime)
-        peaks_mb.append(usage.ru_maxrss / 1024)
-        if child.returncode not in (0, 3):
-            sys.exit(f"{title} ended with {child.returncode}")
-    wall = statistics.median(walls)
-    print(
-        f"{title:<34} wall {wall:6.2f} s ({min(walls):.2f} to {max(walls):.2f})   "
-        f"cpu {statistics.median(cpus):6.2f} s   peak {statistics.median(peaks_mb):4.0f} MB",
-        flush=True,
-    )
-    return wall
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100_000)
@@ -86,9 +62,11 @@ def main() -> None:
         walk = measure(
             "walk and open captions (the limit)", [sys.executable, "-c", WALK, str(folder)], options.runs
         )
-        none = measure("check --decode none", [*check, "--decode", "none", str(folder)], options.runs)
-        first = measure("check, first time", [*check, str(folder)], 1)
-        again = measure("check, nothing changed", [*check, str(folder)], options.runs)
+        none = measure(
+            "check --decode none", [*check, "--decode", "none", str(folder)], options.runs, answers=(0, 3)
+        )
+        first = measure("check, first time", [*check, str(folder)], answers=(0, 3))
+        again = measure("check, nothing changed", [*check, str(folder)], options.runs, answers=(0, 3))
         print(f"--decode none is {none / walk:.1f}x the limit, a check of nothing new {again / walk:.1f}x")
         print(f"first check: {options.images / first:,.0f} images/s")
 

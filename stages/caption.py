@@ -5,7 +5,6 @@ the 75 tokens that Stable Diffusion reads. What a character's name says already 
 person or another tool wrote is read and kept; --overwrite writes over it, `celforge undo` brings it back.
 """
 
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -328,7 +327,7 @@ def _summary(settings: Settings, chooser: Chooser, writer: Writer) -> dict[str, 
         over = sum(count > MAX_TOKENS for count in tokens)
         values["tokens"] = {
             "fewest": min(tokens),
-            "median": int(statistics.median(tokens)),
+            "median": sorted(tokens)[(len(tokens) - 1) // 2],
             "most": max(tokens),
         }
         values["captions_over_75_tokens"] = over

@@ -68,14 +68,14 @@ def test_ctrl_c_outside_a_job_is_exit_code_130(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX accounting")
-@pytest.mark.parametrize("arguments", [["--help"], ["ingest", "--help"]])
-def test_help_costs_less_than_three_tenths_of_a_second_of_processor_time(arguments: list[str]) -> None:
-    """The best of five, on a busy or slow machine at most six bare imports of click: wall time stands in
-    benchmarks/RESULTS.md.
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_costs_less_than_three_tenths_of_a_second_of_processor_time(name: str) -> None:
+    """One of five tries will do, on a busy or slow machine at most six bare imports of click: wall time stands
+    in benchmarks/RESULTS.md.
     """
-    help_s = min(processor_s(f"from pipeline.cli import main; main({arguments})") for _ in range(5))
-    bare_s = min(processor_s("import click") for _ in range(5))
-    assert help_s < max(0.3, 6 * bare_s)
+    arguments = [*([name] if name else []), "--help"]
+    code = f"from pipeline.cli import main; main({arguments})"
+    assert any(processor_s(code) < max(0.3, 6 * processor_s("import click")) for _ in range(5))
 
 
 def processor_s(code: str) -> float:

@@ -16,6 +16,7 @@ from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, MissingPackageError
 from pipeline.onnx import IDENTITY_MODEL, Session, choose_providers, open_session, self_test
 from pipeline.providers import Refusal, distribution_conflict, onnxruntime_distributions
+from tests.tiny_taggers import entry, value_info
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 GPU_BUILD = (TENSORRT, CUDA, CPU)
@@ -23,26 +24,6 @@ CPU_BUILD = ("AzureExecutionProvider", CPU)
 
 
 # --- a model by hand: protobuf is (field << 3 | kind) and a value; https://onnx.ai, onnx.proto3 ---
-
-
-def varint(number: int) -> bytes:
-    """Seven bits a byte, the lowest first; the top bit says that more follow."""
-    low, rest = number & 127, number >> 7
-    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
-
-
-def entry(number: int, value: int | str | bytes) -> bytes:
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def value_info(name: str, shape: Sequence[int | str]) -> bytes:
-    """ValueInfoProto: name = 1, type = 2; a dimension has its size in field 1, or its name in field 2."""
-    sizes = [entry(1, entry(1 if isinstance(size, int) else 2, size)) for size in shape]
-    float_tensor = entry(1, 1) + entry(2, b"".join(sizes))
-    return entry(1, name) + entry(2, entry(1, float_tensor))
 
 
 def identity_model(shape: Sequence[int | str], *, metadata: dict[str, str] | None = None) -> bytes:

@@ -19,6 +19,7 @@ GENERAL, ARTIST, COPYRIGHT, CHARACTER, META, RATING = 0, 1, 3, 4, 5, 9
 
 
 def varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first; the top bit says that more follow."""
     low, rest = number & 127, number >> 7
     return bytes([low | 128]) + varint(rest) if rest else bytes([low])
 
@@ -31,6 +32,7 @@ def entry(number: int, value: int | str | bytes) -> bytes:
 
 
 def value_info(name: str, shape: Sequence[int | str]) -> bytes:
+    """ValueInfoProto: name = 1, type = 2; a dimension has its size in field 1, or its name in field 2."""
     sizes = [entry(1, entry(1 if isinstance(size, int) else 2, size)) for size in shape]
     return entry(1, name) + entry(2, entry(1, entry(1, FLOAT) + entry(2, b"".join(sizes))))
 
