@@ -5,17 +5,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-train style format docs bench clean
+.PHONY: demo test style format docs bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo/run.py
 
 test: $(VENV)/.installed-dev style
 	$(BIN)/python -m pytest -q -n 2
-
-test-train: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,train,oracles]'
-	$(BIN)/python -m pytest -q tests/test_adapters.py tests/test_model_files.py
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -3,17 +3,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-torch = pytest.importorskip("torch", reason="extra: train")
-
-from safetensors import safe_open  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from pipeline.errors import InputError  # noqa: E402
-from trainers.export import DTYPE_NAMES, read_hashes, write_safetensors  # noqa: E402
+from pipeline.errors import InputError
+from trainers.export import DTYPE_NAMES, read_hashes, write_safetensors
 
 
-def tensors() -> dict[str, "torch.Tensor"]:
+def tensors() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     return {
         "b.half": torch.randn(3, 5).half(),

@@ -2,23 +2,20 @@ import copy
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
 
-torch = pytest.importorskip("torch", reason="extra: train")
-torch.set_num_threads(1)  # tiny tensors: threads only wait for each other
-
-import torch.nn.functional as F  # noqa: E402
-from diffusers import UNet2DConditionModel  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
-
-from pipeline.errors import InputError, SettingsError  # noqa: E402
-from tests.tiny_models import tiny_text_encoder, tiny_unet  # noqa: E402
-from trainers.adapters import locon, loha  # noqa: E402
-from trainers.adapters.base import AdaptedLayer, Shape  # noqa: E402
-from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata  # noqa: E402
-from trainers.export import write_safetensors  # noqa: E402
-from trainers.layers import find_text_encoder_layers, find_unet_layers, text_encoder_paths, unet_paths  # noqa: E402
+from pipeline.errors import InputError, SettingsError
+from tests.trainers.tiny_models import tiny_text_encoder, tiny_unet
+from trainers.adapters import locon, loha
+from trainers.adapters.base import AdaptedLayer, Shape
+from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
+from trainers.export import write_safetensors
+from trainers.layers import find_text_encoder_layers, find_unet_layers, text_encoder_paths, unet_paths
 
 LOHA = AdapterSpec("loha", linear_dim=3, linear_alpha=1, conv_dim=2, conv_alpha=1, init="lycoris-0.1")
 LOCON = AdapterSpec("locon", linear_dim=4, linear_alpha=1, conv_dim=2, conv_alpha=2)
@@ -307,7 +304,8 @@ def saved_unet(spec: AdapterSpec, path: Path) -> Tensor:
 def test_lycoris_reads_our_file_and_computes_the_same(
     spec: AdapterSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kohya = pytest.importorskip("lycoris.kohya", reason="extra: oracles")
+    from lycoris import kohya
+
     classes = kohya.LycorisNetworkKohya.UNET_TARGET_REPLACE_MODULE
     # release 4.1.3 names two layers twice, and refuses itself
     monkeypatch.setattr(
@@ -326,7 +324,6 @@ def test_lycoris_reads_our_file_and_computes_the_same(
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("spec", [LOCON, LORA], ids=["locon", "lora"])
 def test_diffusers_reads_our_file_and_computes_the_same(spec: AdapterSpec, tmp_path: Path) -> None:
-    pytest.importorskip("peft", reason="extra: oracles")
     from diffusers.loaders import StableDiffusionLoraLoaderMixin as Loader
 
     expected = saved_unet(spec, tmp_path / "a.safetensors")

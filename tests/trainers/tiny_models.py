@@ -1,11 +1,8 @@
 """Stable Diffusion 1.x in small: the real classes with few channels, random weights."""
 
-import pytest
-
-torch = pytest.importorskip("torch", reason="extra: train")
-
-from diffusers import UNet2DConditionModel  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 
 def tiny_unet(seed: int = 0, channels: tuple[int, ...] = (16, 32, 32)) -> UNet2DConditionModel:
