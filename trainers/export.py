@@ -67,7 +67,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
         DiskFullError: no room; nothing is left behind.
         InputError: a dtype that the format does not know.
     """
-    ordered = sorted(tensors.items(), key=lambda one: (-_width(one[1], one[0]), one[0]))
+    ordered = _in_order(tensors)
     of_tensors = hashlib.sha256()
     for _, tensor in ordered:
         of_tensors.update(_bytes(tensor))
@@ -93,6 +93,13 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mappi
     return FileHashes(whole.hexdigest(), of_tensors.hexdigest())
 
 
+def file_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:
+    """Exact size of the file that `write_safetensors` makes; nothing is read, so meta tensors do."""
+    ordered = _in_order(tensors)
+    header = _header(ordered, {**metadata, MODEL_HASH: "0" * 64})
+    return len(header) + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
 def _header(ordered: list[tuple[str, Tensor]], metadata: Mapping[str, str]) -> bytes:
     entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     end = 0
@@ -106,6 +113,10 @@ def _header(ordered: list[tuple[str, Tensor]], metadata: Mapping[str, str]) -> b
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text
+
+
+def _in_order(tensors: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+    return sorted(tensors.items(), key=lambda one: (-_width(one[1], one[0]), one[0]))
 
 
 def _width(tensor: Tensor, name: str) -> int:

@@ -1,9 +1,9 @@
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -11,15 +11,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipeline.errors import InputError, SettingsError
 from tests.trainers.tiny_models import tiny_text_encoder, tiny_unet
-from trainers.adapters import locon, loha
-from trainers.adapters.base import AdaptedLayer, Shape
+from trainers.adapters import loha
+from trainers.adapters.foreign_names import kohya_key
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
+from trainers.adapters.paths import Shape
 from trainers.export import write_safetensors
 from trainers.layers import find_text_encoder_layers, find_unet_layers, text_encoder_paths, unet_paths
 
 LOHA = AdapterSpec("loha", linear_dim=3, linear_alpha=1, conv_dim=2, conv_alpha=1, init="lycoris-0.1")
 LOCON = AdapterSpec("locon", linear_dim=4, linear_alpha=1, conv_dim=2, conv_alpha=2)
-LORA = AdapterSpec("locon", linear_dim=4, linear_alpha=1, conv_dim=0, conv_alpha=0, targets="attention")
+LORA = AdapterSpec("lora", linear_dim=4, linear_alpha=1, conv_dim=0, conv_alpha=0, targets="attention")
 SPECS = pytest.mark.parametrize("spec", [LOHA, LOCON, LORA], ids=["loha", "locon", "lora"])
 
 
@@ -115,43 +116,6 @@ def test_another_family_is_refused() -> None:
 # The mathematics, in fp64
 
 
-def layer_of(kind: str) -> nn.Linear | nn.Conv2d:
-    torch.manual_seed(2)
-    return {
-        "linear": nn.Linear(6, 5),
-        "1x1": nn.Conv2d(6, 5, 1),
-        "3x3, stride 2": nn.Conv2d(6, 5, 3, stride=2, padding=1),
-    }[kind].double()
-
-
-@pytest.mark.parametrize("kind", ["linear", "1x1", "3x3, stride 2"])
-@pytest.mark.parametrize("algorithm", [locon, loha], ids=["locon", "loha"])
-def test_forward_is_the_layer_with_delta_added_to_its_weight(algorithm, kind: str) -> None:  # type: ignore[no-untyped-def]
-    base = layer_of(kind)
-    layer = _adapted(base, algorithm, rank=3, alpha=2.0)
-    x = torch.randn((4, 6) if kind == "linear" else (2, 6, 8, 8), dtype=torch.float64)
-    weight = base.weight + algorithm.delta(dict(layer.factors), 2 / 3).view(base.weight.shape)
-    if isinstance(base, nn.Linear):
-        expected = F.linear(x, weight, base.bias)
-    else:
-        expected = F.conv2d(x, weight, base.bias, base.stride, base.padding)
-    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("algorithm", [locon, loha], ids=["locon", "loha"])
-def test_gradients_are_those_of_finite_differences(algorithm) -> None:  # type: ignore[no-untyped-def]
-    layer = _adapted(layer_of("3x3, stride 2"), algorithm, rank=2, alpha=1.0)
-    x = torch.randn(1, 6, 4, 4, dtype=torch.float64)
-    names = list(layer.factors)
-
-    def output(*factors: Tensor) -> Tensor:
-        up, down = algorithm.low_rank(dict(zip(names, factors, strict=True)), layer.scale)
-        kernel = down.view(-1, 6, 3, 3)
-        return layer.base(x) + F.conv2d(F.conv2d(x, kernel, None, 2, 1), up[:, :, None, None])
-
-    assert torch.autograd.gradcheck(output, tuple(layer.factors[name] for name in names))
-
-
 def test_a_loha_is_a_lora_of_its_rank_squared() -> None:
     shape = Shape(7, 5, (3, 3), is_conv=True)
     torch.manual_seed(0)
@@ -163,19 +127,6 @@ def test_a_loha_is_a_lora_of_its_rank_squared() -> None:
     assert down.shape == (9, 45)
     w1_a, w1_b, w2_a, w2_b = factors.values()
     torch.testing.assert_close(up @ down, (w1_a @ w1_b) * (w2_a @ w2_b) * 0.25)
-
-
-def _adapted(base: nn.Linear | nn.Conv2d, algorithm, *, rank: int, alpha: float) -> AdaptedLayer:  # type: ignore[no-untyped-def]
-    from trainers.layers import Layer
-
-    parent = nn.Module()
-    parent.one = base
-    generator = torch.Generator().manual_seed(1)
-    factors = {
-        name: nn.Parameter(torch.randn(size, generator=generator, dtype=torch.float64))
-        for name, size in algorithm.factor_shapes(Shape.of(base), rank).items()
-    }
-    return AdaptedLayer(Layer("unet", "one", base, parent, "one"), algorithm, factors, rank=rank, alpha=alpha)
 
 
 # Over a whole model
@@ -217,7 +168,8 @@ def test_gradients_of_all_layers_lie_in_one_tensor_and_an_optimizer_moves_all_of
     parts = [
         factor.grad for key, one in network.layers.items() if "unet" in key for factor in one.factors.values()
     ]
-    torch.testing.assert_close(flat.grad, torch.cat([part.flatten() for part in parts]))
+    parts.sort(key=lambda part: part.storage_offset())  # layers of equal sizes lie side by side
+    assert torch.equal(flat.grad, torch.cat([part.flatten() for part in parts]))
     assert (flat.grad != 0).float().mean() > 0.99
     before = [layer.delta() for layer in network.layers.values() if "unet" in layer.layer_key]
     torch.optim.AdamW(network.parameter_groups({"unet": 1e-2, "text_encoder": 1e-2})).step()
@@ -331,3 +283,119 @@ def test_diffusers_reads_our_file_and_computes_the_same(spec: AdapterSpec, tmp_p
     state, alphas = Loader.lora_state_dict(str(tmp_path / "a.safetensors"), unet_config=theirs.config)
     Loader.load_lora_into_unet(state, network_alphas=alphas, unet=theirs)
     torch.testing.assert_close(run_unet(theirs), expected, rtol=1e-4, atol=1e-5)
+
+
+# Kinds, sizes, names of others
+
+
+def test_a_lora_is_that_of_networks_lora() -> None:
+    unet = tiny_unet()
+    network = attach(LORA, unet, tiny_text_encoder())
+    of_unet = [key for key in network.layers if key.startswith("lora_unet")]
+    assert of_unet
+    assert all("_attentions_" in key for key in of_unet)
+    with pytest.raises(SettingsError, match="attention blocks only"):
+        attach(AdapterSpec("lora", 4, 1, 2, 1, targets="attention"), tiny_unet(), tiny_text_encoder())
+    with pytest.raises(SettingsError, match="attention blocks only"):
+        attach(AdapterSpec("lora", 4, 1, 0, 0, targets="full"), tiny_unet(), tiny_text_encoder())
+
+
+@pytest.mark.parametrize(
+    ("spec", "module", "args"),
+    [
+        (LORA, "networks.lora", {}),
+        (LOCON, "networks.lora", {"conv_dim": "2", "conv_alpha": "2"}),
+        (
+            AdapterSpec("locon", 4, 1, 2, 2, targets="full+"),
+            "lycoris.kohya",
+            {"algo": "locon", "conv_dim": "2", "conv_alpha": "2"},
+        ),
+        (AdapterSpec("locon", 4, 1, 0, 0), "lycoris.kohya", {"algo": "locon"}),
+        (LOHA, "lycoris.kohya", {"algo": "loha", "conv_dim": "2", "conv_alpha": "1"}),
+    ],
+)
+def test_metadata_name_the_tool_that_knows_these_layers(
+    spec: AdapterSpec, module: str, args: dict[str, str]
+) -> None:
+    found = dict(file_metadata(spec))
+    assert found["ss_network_module"] == module
+    assert json.loads(found["ss_network_args"]) == args
+
+
+@SPECS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_the_size_of_a_file_is_known_before_training(
+    spec: AdapterSpec, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    with torch.device("meta"):
+        unet, text_encoder = tiny_unet(), tiny_text_encoder()
+    predicted = attach(spec, unet, text_encoder).file_bytes(dtype, {"é": "猫", **dict(file_metadata(spec))})
+    network = attach(spec, tiny_unet(), tiny_text_encoder())
+    path = tmp_path / "a.safetensors"
+    write_safetensors(path, network.file_tensors(dtype), {"é": "猫", **dict(file_metadata(spec))})
+    assert path.stat().st_size == predicted
+
+
+def test_names_of_other_tools_are_understood() -> None:
+    attention = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
+    kohya = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1"
+    query = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    cases = {
+        f"{kohya}_to_q.lora_down.weight": f"{kohya}_to_q.lora_down.weight",
+        f"unet.{attention}.to_q.lora_A.weight": f"{kohya}_to_q.lora_down.weight",
+        f"base_model.model.unet.{attention}.to_out.0.lora_B.default.weight": f"{kohya}_to_out_0.lora_up.weight",
+        f"unet.{attention}.to_q.lora.up.weight": f"{kohya}_to_q.lora_up.weight",
+        f"unet.{attention}.to_q.alpha": f"{kohya}_to_q.alpha",
+        f"unet.{attention}.processor.to_out_lora.down.weight": f"{kohya}_to_out_0.lora_down.weight",
+        "lora_te_encoder_layers_0_self_attn_q_proj.hada_w1_a": f"{query}.hada_w1_a",
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj.lora_linear_layer.up.weight": f"{query}.lora_up.weight",
+        "text_encoder.encoder.layers.0.self_attn.q_proj.lora_A.weight": f"{query}.lora_down.weight",
+        "unet.strange": "unet.strange",
+    }
+    assert {theirs: kohya_key(theirs) for theirs in cases} == cases
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_that_diffusers_wrote_is_loaded_whole(tmp_path: Path) -> None:
+    """A LoRA of PEFT's layers, saved by diffusers: a rank for all, alpha the rank, no `alpha` in the file."""
+    from diffusers import StableDiffusionPipeline
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    theirs, encoder = tiny_unet(), tiny_text_encoder()
+    paths = unet_paths(theirs.config, "attention")
+    theirs.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=paths, init_lora_weights=False))
+    names = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    encoder.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=names, init_lora_weights=False))
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path, get_peft_model_state_dict(theirs), get_peft_model_state_dict(encoder)
+    )
+    (path,) = tmp_path.glob("*.safetensors")
+    ours = tiny_unet()
+    attach(LORA, ours, tiny_text_encoder(), seed=3).load(load_file(path))
+    torch.testing.assert_close(run_unet(ours), run_unet(theirs), rtol=1e-4, atol=1e-5)
+
+
+# Compiled
+
+
+def test_a_compiled_unet_is_one_graph_for_all_steps_and_multipliers() -> None:
+    unet = tiny_unet(channels=(8, 8))
+    network = attach(LOHA, unet, tiny_text_encoder())
+    stir(network)
+    compiled = torch.compile(unet, backend="eager", fullgraph=True, dynamic=False)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for multiplier in (1.0, 1.0, 0.5):
+            network.set_multiplier(multiplier)
+            expected, found = [], []
+            for one, model in ((expected, unet), (found, compiled)):
+                network.zero_grad()
+                output = run_unet(model)
+                output.square().mean().backward()
+                gradient = network.factors["unet"].flat.grad
+                assert gradient is not None
+                one += [output, gradient.clone()]
+            torch.testing.assert_close(found, expected)
+            assert all(layer.prepared is None for key, layer in network.layers.items() if "unet" in key)
+            torch.optim.AdamW(network.parameter_groups({"unet": 1e-2, "text_encoder": 1e-2})).step()
+    torch._dynamo.reset()

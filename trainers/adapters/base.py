@@ -1,100 +1,43 @@
-"""What all adapters share: their factors in one flat parameter, and a layer with a low-rank change beside it.
+"""What all adapters share: their factors in one flat parameter, and a layer that takes a frozen one's place.
 
 Every adapter here changes a layer's weight by a matrix that is exactly a product of two thin ones,
-`up @ down`. The change is applied beside the frozen layer, y = base(x) + up(down(x)): less work than building
-the weight again, and more exact, as a change of 1e-5 added to a 16-bit weight is rounded away.
+`up @ down`. How a changed layer is computed is chosen in paths.py.
+
+Factors are fp32. Layers of equal sizes lie side by side in the flat parameter, so the thin products of all of
+them are made by a few operations on views, [layers, rows, columns], and cast once to the dtype of the
+arithmetic: `FlatFactors.prepare`, before each forward pass of the part of the model they belong to. A layer
+that is called by itself makes its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainers.layers import AdaptableModule, Layer
+from trainers.adapters.paths import (
+    Algorithm,
+    Shape,
+    apply_dense,
+    apply_low_rank,
+    choose_path,
+    compute_dtype,
+    count_tokens,
+    is_thin,
+)
+from trainers.layers import Layer
 
-Factors: TypeAlias = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """The weight of one layer: [out_features, in_features * kernel_area] once it is flattened."""
-
-    out_features: int
-    in_features: int
-    kernel: tuple[int, int]  # (1, 1) of a linear layer
-    is_conv: bool
-
-    @property
-    def flat_in(self) -> int:
-        """Columns of the flattened weight."""
-        return self.in_features * self.kernel[0] * self.kernel[1]
-
-    @classmethod
-    def of(cls, module: AdaptableModule) -> "Shape":
-        """Read it off a layer."""
-        weight = module.weight
-        is_conv = isinstance(module, nn.Conv2d)
-        kernel = (int(weight.shape[2]), int(weight.shape[3])) if is_conv else (1, 1)
-        return cls(int(weight.shape[0]), int(weight.shape[1]), kernel, is_conv)
-
-
-class Algorithm(Protocol):
-    """One kind of adapter: a module of this package, as functions of its factors."""
-
-    def factor_shapes(self, shape: Shape, rank: int) -> dict[str, tuple[int, ...]]:
-        """Sizes of its factors, two-dimensional, in the order of files."""
-
-    def initialise(self, factors: Factors, init: str, generator: torch.Generator) -> None:
-        """Fill new factors in place, so that they change nothing yet."""
-
-    def delta(self, factors: Factors, scale: float) -> Tensor:
-        """The change of the weight, [out_features, flat_in], in the dtype of the factors: the reference."""
-
-    def low_rank(self, factors: Factors, scale: float) -> tuple[Tensor, Tensor]:
-        """(up, down) with up @ down = delta: [out_features, R], [R, flat_in]."""
-
-    def to_file(self, factors: Factors, shape: Shape) -> dict[str, Tensor]:
-        """Tensors of one layer as files hold them, by the suffix of their key, without `alpha`."""
-
-    def from_file(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Factors, two-dimensional, out of the tensors of one layer."""
-
-
-class FlatFactors:
-    """Factors of many layers in one stretch of memory: one tensor for the optimizer, the norm and the checks.
-
-    Each factor is a parameter of its own whose values and gradients are views into `flat` and `flat.grad`;
-    autograd adds into them. Clear gradients by `zero_grad()` here, never by setting them to None.
-    """
-
-    def __init__(self, shapes: Sequence[tuple[int, ...]], device: torch.device | str = "cpu") -> None:
-        sizes = [int(torch.Size(shape).numel()) for shape in shapes]
-        self.flat = nn.Parameter(torch.zeros(sum(sizes), device=device), requires_grad=False)
-        self.flat.grad = torch.zeros_like(self.flat)
-        self.views = [
-            _view(values, gradients, shape)
-            for values, gradients, shape in zip(
-                torch.split(self.flat.data, sizes), torch.split(self.flat.grad, sizes), shapes, strict=True
-            )
-        ]
-
-    def zero_grad(self) -> None:
-        """Set all gradients to zero, in place."""
-        assert self.flat.grad is not None
-        self.flat.grad.zero_()
-
-
-def _view(values: Tensor, gradients: Tensor, shape: tuple[int, ...]) -> nn.Parameter:
-    factor = nn.Parameter(values.view(shape))
-    factor.grad = gradients.view(shape)
-    return factor
+Sizes = Mapping[str, tuple[int, ...]]
 
 
 class AdaptedLayer(nn.Module):
-    """A frozen layer and its change. Takes the layer's place in its model, and gives it back on `restore`."""
+    """A frozen layer and its change. Takes the layer's place in its model, and gives it back on `restore`.
+
+    Args:
+        factors: fp32; `.to()` moves and casts the base alone, as factors belong to their flat tensor.
+        multiplier: of the whole adapter, a tensor without dimensions that all layers share: turning it
+            compiles nothing again.
+    """
 
     def __init__(
         self,
@@ -104,38 +47,54 @@ class AdaptedLayer(nn.Module):
         *,
         rank: int,
         alpha: float,
+        multiplier: Tensor,
     ) -> None:
         super().__init__()
         self.layer_key = layer.key
+        self.part = layer.part
         self.base = layer.module
         self.factors = nn.ParameterDict(factors)
         self.rank = rank
         self.alpha = alpha
-        self.multiplier = 1.0
+        self.multiplier = multiplier
         self.shape = Shape.of(layer.module)
+        self.prepared: tuple[Tensor, Tensor] | None = None  # (up, down) in the dtype of the arithmetic
         self._algorithm = algorithm
         self._layer = layer
 
     @property
     def scale(self) -> float:
-        """Alpha / rank, times what a person turned it up or down by."""
-        return self.alpha / self.rank * self.multiplier
+        """Alpha / rank: what is in a file."""
+        return self.alpha / self.rank
 
     def forward(self, x: Tensor) -> Tensor:
         """The changed layer's output: [..., out_features], or [batch, out_features, height, width]."""
-        up, down = self._algorithm.low_rank(dict(self.factors), self.scale)
-        if not isinstance(self.base, nn.Conv2d):
-            return self.base(x) + F.linear(F.linear(x, down), up)  # type: ignore[no-any-return]
-        kernel = down.view(-1, self.shape.in_features, *self.shape.kernel)
-        base = self.base
-        hidden = F.conv2d(x, kernel, None, base.stride, base.padding, base.dilation)
-        return base(x) + F.conv2d(hidden, up[:, :, None, None])  # type: ignore[no-any-return]
+        dtype = compute_dtype(x)
+        x = x.to(dtype)  # once, for the base and the change
+        path = choose_path(
+            self.shape,
+            rank=self.rank,
+            width=self._algorithm.width(self.rank),
+            num_tokens=count_tokens(self.base, x),
+            dtype=dtype,
+        )
+        if path == "dense":
+            scale = self.multiplier * self.scale
+            return apply_dense(self.base, x, self._algorithm, dict(self.factors.items()), scale)
+        up, down = self._thin(dtype)
+        return apply_low_rank(self.base, x, up, down)
+
+    def _thin(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        if self.prepared is not None and self.prepared[0].dtype == dtype:
+            return self.prepared
+        up, down = self._algorithm.low_rank(dict(self.factors.items()), self.multiplier * self.scale)
+        return up.to(dtype), down.to(dtype)
 
     @torch.no_grad()
     def delta(self) -> Tensor:
         """The change of the weight in the weight's own shape, fp32."""
         factors = {name: factor.float() for name, factor in self.factors.items()}
-        return self._algorithm.delta(factors, self.scale).view(self.base.weight.shape)
+        return self._algorithm.delta(factors, self.multiplier * self.scale).view(self.base.weight.shape)
 
     @torch.no_grad()
     def file_tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -154,3 +113,104 @@ class AdaptedLayer(nn.Module):
     def restore(self) -> None:
         """Give the model its own layer back."""
         setattr(self._layer.parent, self._layer.attribute, self._layer.module)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        self.base._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+@dataclass(slots=True)
+class Group:
+    """Layers of equal sizes.
+
+    Args:
+        factors: by name, [layers, rows, columns].
+        layers, scales: filled by `FlatFactors.adopt`; scales are alpha / rank, [layers, 1, 1].
+    """
+
+    factors: dict[str, nn.Parameter]
+    layers: list[AdaptedLayer]
+    scales: Tensor
+
+
+class FlatFactors:
+    """Factors of many layers in one stretch of memory: one tensor for the optimizer, the norm and the checks.
+
+    Each factor, and each factor of a whole group, is a parameter whose values and gradients are views into
+    `flat` and `flat.grad`; autograd adds into them. Clear gradients by `zero_grad()` here, never by setting
+    them to None.
+
+    Args:
+        sizes: of the factors of each layer.
+        device: of the layers.
+    """
+
+    def __init__(
+        self, sizes: Sequence[Sizes], algorithm: Algorithm, device: torch.device | str = "cpu"
+    ) -> None:
+        places: dict[tuple[tuple[str, tuple[int, ...]], ...], list[int]] = {}
+        for place, one in enumerate(sizes):
+            places.setdefault(tuple(one.items()), []).append(place)
+        shapes = [(len(of_group), *size) for key, of_group in places.items() for _, size in key]
+        lengths = [torch.Size(shape).numel() for shape in shapes]
+        self.flat = nn.Parameter(torch.zeros(sum(lengths), device=device), requires_grad=False)
+        self.flat.grad = torch.zeros_like(self.flat)
+        self.views: list[dict[str, nn.Parameter]] = [{} for _ in sizes]  # of each layer
+        self._algorithm = algorithm
+        self._groups: list[Group] = []
+        self._group_of: list[Group] = []
+        wholes = iter(
+            _view(values.view(shape), gradients.view(shape))
+            for values, gradients, shape in zip(
+                torch.split(self.flat.data, lengths),
+                torch.split(self.flat.grad, lengths),
+                shapes,
+                strict=True,
+            )
+        )
+        for key, of_group in places.items():
+            group = Group({name: next(wholes) for name, _ in key}, [], torch.empty(0))
+            self._groups.append(group)
+            for name, whole in group.factors.items():
+                assert whole.grad is not None
+                for place, values, gradients in zip(of_group, whole.data, whole.grad, strict=True):
+                    self.views[place][name] = _view(values, gradients)
+        self._order = [place for of_group in places.values() for place in of_group]
+
+    def adopt(self, layers: Sequence[AdaptedLayer]) -> None:
+        """Know the layers, in the order of `sizes`; again whenever an alpha of theirs has changed."""
+        ordered = iter(self._order)
+        for group in self._groups:
+            count = len(next(iter(group.factors.values())))
+            group.layers = [layers[next(ordered)] for _ in range(count)]
+            scales = [layer.scale for layer in group.layers]
+            group.scales = torch.tensor(scales, device=self.flat.device).view(-1, 1, 1)
+
+    def prepare(self, multiplier: Tensor, dtype: torch.dtype) -> None:
+        """Make the thin factors of all layers, in fp32, cast once; good for one forward and backward pass."""
+        for group in self._groups:
+            first = group.layers[0]
+            if not is_thin(first.shape, self._algorithm.width(first.rank)):
+                continue  # large for all layers at once, and hardly ever asked for
+            up, down = self._algorithm.low_rank(group.factors, group.scales * multiplier)
+            thin = zip(up.to(dtype).unbind(0), down.to(dtype).unbind(0), strict=True)
+            for layer, prepared in zip(group.layers, thin, strict=True):
+                layer.prepared = prepared
+
+    def forget(self) -> None:
+        """Let every layer make its own."""
+        for group in self._groups:
+            for layer in group.layers:
+                layer.prepared = None
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero, in place."""
+        assert self.flat.grad is not None
+        self.flat.grad.zero_()
+        self.forget()
+
+
+def _view(values: Tensor, gradients: Tensor) -> nn.Parameter:
+    factor = nn.Parameter(values)
+    factor.grad = gradients
+    return factor

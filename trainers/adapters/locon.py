@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainers.adapters.base import Factors, Shape
+from trainers.adapters.paths import Factors, Scale, Shape
 
 INITS = ("lycoris",)  # LyCORIS of all ages, and kohya's scripts, begin alike
 
@@ -18,6 +18,11 @@ INITS = ("lycoris",)  # LyCORIS of all ages, and kohya's scripts, begin alike
 def factor_shapes(shape: Shape, rank: int) -> dict[str, tuple[int, ...]]:
     """Up [out_features, rank], down [rank, flat_in]."""
     return {"up": (shape.out_features, rank), "down": (rank, shape.flat_in)}
+
+
+def width(rank: int) -> int:
+    """The rank itself."""
+    return rank
 
 
 @torch.no_grad()
@@ -29,13 +34,21 @@ def initialise(factors: Factors, init: str, generator: torch.Generator) -> None:
     factors["up"].zero_()
 
 
-def delta(factors: Factors, scale: float) -> Tensor:
+def delta(factors: Factors, scale: Scale) -> Tensor:
     """Scale * up @ down, [out_features, flat_in]."""
     return factors["up"] @ factors["down"] * scale
 
 
-def low_rank(factors: Factors, scale: float) -> tuple[Tensor, Tensor]:
-    """The factors themselves; the scale goes with the narrower down."""
+def delta_gradients(factors: Factors, scale: Scale, gradient: Tensor) -> dict[str, Tensor]:
+    """Of up = scale * G @ down^T, of down = scale * up^T @ G."""
+    scaled = gradient * scale
+    return {"up": scaled @ factors["down"].mT, "down": factors["up"].mT @ scaled}
+
+
+def low_rank(factors: Factors, scale: Scale) -> tuple[Tensor, Tensor]:
+    """The factors themselves. The scale goes with the down: it begins larger than the up, which a scale of
+    1/16 would push among the subnormal numbers of fp16.
+    """
     return factors["up"], factors["down"] * scale
 
 

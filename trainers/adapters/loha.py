@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from trainers.adapters.base import Factors, Shape
+from trainers.adapters.paths import Factors, Scale, Shape
 
 NAMES = ("w1_a", "w1_b", "w2_a", "w2_b")
 
@@ -32,6 +32,11 @@ def factor_shapes(shape: Shape, rank: int) -> dict[str, tuple[int, ...]]:
     return {"w1_a": of_a, "w1_b": of_b, "w2_a": of_a, "w2_b": of_b}
 
 
+def width(rank: int) -> int:
+    """All pairs of ranks."""
+    return rank * rank
+
+
 @torch.no_grad()
 def initialise(factors: Factors, init: str, generator: torch.Generator) -> None:
     """Normal draws; w2_a zero, so that nothing changes yet."""
@@ -39,17 +44,32 @@ def initialise(factors: Factors, init: str, generator: torch.Generator) -> None:
         factors[name].normal_(generator=generator).mul_(deviation)
 
 
-def delta(factors: Factors, scale: float) -> Tensor:
+def delta(factors: Factors, scale: Scale) -> Tensor:
     """Hadamard product of two low-rank products, [out_features, flat_in]."""
     w1_a, w1_b, w2_a, w2_b = (factors[name] for name in NAMES)
     return (w1_a @ w1_b) * (w2_a @ w2_b) * scale
 
 
-def low_rank(factors: Factors, scale: float) -> tuple[Tensor, Tensor]:
-    """Up [out_features, rank * rank], down [rank * rank, flat_in]; the scale is taken before the products."""
+def delta_gradients(factors: Factors, scale: Scale, gradient: Tensor) -> dict[str, Tensor]:
+    """With P = scale * G * (w2_a @ w2_b): of w1_a = P @ w1_b^T, of w1_b = w1_a^T @ P; likewise the others."""
     w1_a, w1_b, w2_a, w2_b = (factors[name] for name in NAMES)
-    up = (w1_a[:, :, None] * w2_a[:, None, :]).flatten(1)  # [out, r * r]
-    down = ((w1_b * scale)[:, None, :] * w2_b[None, :, :]).flatten(0, 1)  # [r * r, flat_in]
+    scaled = gradient * scale
+    of_first, of_second = scaled * (w2_a @ w2_b), scaled * (w1_a @ w1_b)  # [out, flat_in]
+    return {
+        "w1_a": of_first @ w1_b.mT,
+        "w1_b": w1_a.mT @ of_first,
+        "w2_a": of_second @ w2_b.mT,
+        "w2_b": w2_a.mT @ of_second,
+    }
+
+
+def low_rank(factors: Factors, scale: Scale) -> tuple[Tensor, Tensor]:
+    """Up [out_features, rank * rank], down [rank * rank, flat_in]; the scale is taken before the products, so
+    that they do not grow over what fp16 holds.
+    """
+    w1_a, w1_b, w2_a, w2_b = (factors[name] for name in NAMES)
+    up = (w1_a[..., :, None] * w2_a[..., None, :]).flatten(-2)  # [..., out, r * r]
+    down = ((w1_b * scale)[..., :, None, :] * w2_b[..., None, :, :]).flatten(-3, -2)  # [..., r * r, flat_in]
     return up, down
 
 

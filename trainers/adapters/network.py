@@ -10,15 +10,19 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pipeline.errors import InputError, SettingsError
 from pipeline.settings import nearest
 from trainers.adapters import locon, loha
-from trainers.adapters.base import AdaptedLayer, Algorithm, FlatFactors, Shape
+from trainers.adapters.base import AdaptedLayer, FlatFactors
+from trainers.adapters.foreign_names import kohya_tensors
+from trainers.adapters.paths import Algorithm, Shape, compute_dtype
+from trainers.export import file_bytes
 from trainers.layers import Layer, Part, Targets, find_text_encoder_layers, find_unet_layers
 
-AlgorithmName = Literal["locon", "loha"]
-ALGORITHMS: Mapping[AlgorithmName, ModuleType] = {"locon": locon, "loha": loha}
+AlgorithmName = Literal["lora", "locon", "loha"]
+ALGORITHMS: Mapping[AlgorithmName, ModuleType] = {"lora": locon, "locon": locon, "loha": loha}
 SHOWN_KEYS = 3
 
 
@@ -27,8 +31,10 @@ class AdapterSpec:
     """What an adapter is made of.
 
     Args:
+        algorithm: "lora" is that of kohya's networks.lora, attention blocks without convolutions of larger
+            kernels; "locon" the same of all layers.
         linear_dim, linear_alpha: rank and alpha of linear layers and of 1 x 1 convolutions.
-        conv_dim, conv_alpha: of larger kernels; a rank of 0 leaves them out, which makes a LoCon a LoRA.
+        conv_dim, conv_alpha: of larger kernels; a rank of 0 leaves them out.
         init: one of the algorithm's `INITS`.
     """
 
@@ -48,12 +54,51 @@ class AdapterSpec:
         return self.linear_dim, self.linear_alpha
 
 
-class AdapterNetwork:
-    """Adapted layers in their places, with their factors in one flat tensor for each part of the model."""
+class _Preparation:
+    """Makes the thin factors of one part's layers before its forward pass.
 
-    def __init__(self, layers: Sequence[AdaptedLayer], factors: Mapping[Part, FlatFactors]) -> None:
+    They serve until the next one, or until gradients are cleared: blocks that are computed again in the
+    backward pass (gradient checkpointing) must find the same. Compiled, they are part of the graph and are
+    not left behind.
+    """
+
+    def __init__(self, factors: FlatFactors, multiplier: Tensor) -> None:
+        self._factors = factors
+        self._multiplier = multiplier
+
+    def before(self, part: nn.Module, _inputs: object) -> None:
+        """Prepare in the dtype that autocast, or the weights, will compute in."""
+        weight = next(part.parameters())
+        self._factors.prepare(self._multiplier, compute_dtype(weight))
+
+    def after(self, _part: nn.Module, _inputs: object, _output: object) -> None:
+        """Leave nothing on the layers of a compiled graph."""
+        if torch.compiler.is_compiling():
+            self._factors.forget()
+
+
+class AdapterNetwork:
+    """Adapted layers in their places, with their factors in one flat tensor for each part of the model.
+
+    Args:
+        parts: the models; before each of their forward passes the factors of their layers are prepared.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[AdaptedLayer],
+        factors: Mapping[Part, FlatFactors],
+        parts: Mapping[Part, nn.Module],
+        multiplier: Tensor,
+    ) -> None:
         self.layers = {layer.layer_key: layer for layer in layers}
         self.factors = dict(factors)
+        self._multiplier = multiplier
+        self._hooks: list[RemovableHandle] = []
+        for part, one in factors.items():
+            preparation = _Preparation(one, multiplier)
+            self._hooks.append(parts[part].register_forward_pre_hook(preparation.before))
+            self._hooks.append(parts[part].register_forward_hook(preparation.after))
 
     @property
     def num_trainable(self) -> int:
@@ -71,13 +116,14 @@ class AdapterNetwork:
 
     def set_multiplier(self, multiplier: float) -> None:
         """Turn the whole adapter up or down; 0 is the model without it."""
-        for layer in self.layers.values():
-            layer.multiplier = multiplier
+        self._multiplier.fill_(multiplier)
 
     def restore(self) -> None:
         """Give the models their own layers back."""
         for layer in self.layers.values():
             layer.restore()
+        for hook in self._hooks:
+            hook.remove()
 
     def file_tensors(self, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
         """Every tensor of the file, by its key, in the order of the layers."""
@@ -85,17 +131,23 @@ class AdapterNetwork:
             key: tensor.to(dtype) for layer in self.layers.values() for key, tensor in layer.file_tensors()
         }
 
+    def file_bytes(self, dtype: torch.dtype, metadata: Mapping[str, str]) -> int:
+        """Exact size of the file that `file_tensors` and these metadata make, also on the meta device."""
+        return file_bytes(self.file_tensors(dtype), metadata)
+
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take factors and alphas from the tensors of a file.
+        """Take factors and alphas from a file's tensors, in kohya's names or those of foreign_names.py.
 
         Raises:
             InputError: the file's layers, or their sizes, are not exactly those of this adapter.
         """
-        found = tensors_by_layer(tensors)
+        found = tensors_by_layer(kohya_tensors(tensors))
         _raise_unmatched("are missing in the file", self.layers.keys() - found.keys())
         _raise_unmatched("of the file have no place in the model", found.keys() - self.layers.keys())
         for key, layer in self.layers.items():
             _load_layer(layer, found[key])
+        for part, one in self.factors.items():
+            one.adopt([layer for layer in self.layers.values() if layer.part == part])
 
 
 @torch.no_grad()
@@ -159,11 +211,12 @@ def attach(
         seed: factors begin as a function of the seed and their key, whatever else is adapted.
 
     Raises:
-        SettingsError: an init that the algorithm does not have.
+        SettingsError: an init that the algorithm does not have; a lora of more than attention blocks.
         InputError: the model is not one of Stable Diffusion 1.x.
     """
     algorithm = cast(Algorithm, ALGORITHMS[spec.algorithm])
     _check_init(spec)
+    _check_lora(spec)
     unet.requires_grad_(False)
     layers = find_unet_layers(unet, spec.targets)
     if text_encoder is not None:
@@ -171,31 +224,34 @@ def attach(
     if spec.trains_text_encoder:
         assert text_encoder is not None
         layers += find_text_encoder_layers(text_encoder)
+    multiplier = torch.ones((), device=layers[0].module.weight.device)
     adapted: list[AdaptedLayer] = []
     factors: dict[Part, FlatFactors] = {}
     for part in ("unet", "text_encoder"):
         of_part = [layer for layer in layers if layer.part == part and spec.rank_and_alpha(layer)[0]]
         if of_part:
-            factors[part], new = _adapt(spec, algorithm, of_part, seed)
+            factors[part], new = _adapt(spec, algorithm, of_part, seed, multiplier)
             adapted += new
     for layer in adapted:
         layer.put_in_place()
-    return AdapterNetwork(adapted, factors)
+    parts: dict[Part, nn.Module] = {"unet": unet}
+    if text_encoder is not None:
+        parts["text_encoder"] = text_encoder
+    return AdapterNetwork(adapted, factors, parts, multiplier)
 
 
 def _adapt(
-    spec: AdapterSpec, algorithm: Algorithm, layers: Sequence[Layer], seed: int
+    spec: AdapterSpec, algorithm: Algorithm, layers: Sequence[Layer], seed: int, multiplier: Tensor
 ) -> tuple[FlatFactors, list[AdaptedLayer]]:
     sizes = [algorithm.factor_shapes(Shape.of(one.module), spec.rank_and_alpha(one)[0]) for one in layers]
-    flat = FlatFactors([shape for one in sizes for shape in one.values()], layers[0].module.weight.device)
-    views = iter(flat.views)
+    flat = FlatFactors(sizes, algorithm, layers[0].module.weight.device)
     adapted = []
-    for layer, names in zip(layers, sizes, strict=True):
-        factors = {name: next(views) for name in names}
+    for layer, factors in zip(layers, flat.views, strict=True):
         rank, alpha = spec.rank_and_alpha(layer)
-        one = AdaptedLayer(layer, algorithm, factors, rank=rank, alpha=alpha)
+        one = AdaptedLayer(layer, algorithm, factors, rank=rank, alpha=alpha, multiplier=multiplier)
         _initialise(one, algorithm, spec.init, seed)
         adapted.append(one)
+    flat.adopt(adapted)
     return flat, adapted
 
 
@@ -222,6 +278,14 @@ def _check_init(spec: AdapterSpec) -> None:
         )
 
 
+def _check_lora(spec: AdapterSpec) -> None:
+    if spec.algorithm == "lora" and (spec.conv_dim or spec.targets != "attention"):
+        raise SettingsError(
+            f'a lora changes attention blocks only, found conv_dim {spec.conv_dim}, targets "{spec.targets}"',
+            hint='conv_dim = 0 and targets = "attention", or kind = "locon" for the others',
+        )
+
+
 def file_metadata(spec: AdapterSpec) -> Iterator[tuple[str, str]]:
     """What UIs must know of a file to load it, as kohya's scripts and LyCORIS write it."""
     yield "ss_v2", "False"
@@ -229,9 +293,11 @@ def file_metadata(spec: AdapterSpec) -> Iterator[tuple[str, str]]:
     yield "ss_network_dim", str(spec.linear_dim)
     yield "ss_network_alpha", f"{spec.linear_alpha:g}"
     args = {"conv_dim": str(spec.conv_dim), "conv_alpha": f"{spec.conv_alpha:g}"} if spec.conv_dim else {}
-    is_plain = spec.algorithm == "locon"
-    yield "ss_network_module", "networks.lora" if is_plain else "lycoris.kohya"
+    is_kohya = spec.algorithm == "lora" or (
+        spec.algorithm == "locon" and spec.targets == "full" and bool(args)
+    )
+    yield "ss_network_module", "networks.lora" if is_kohya else "lycoris.kohya"
     yield (
         "ss_network_args",
-        json.dumps(args if is_plain else {"algo": spec.algorithm, **args}, sort_keys=True),
+        json.dumps(args if is_kohya else {"algo": spec.algorithm, **args}, sort_keys=True),
     )
