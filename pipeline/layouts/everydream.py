@@ -10,7 +10,7 @@ below, the nearest first.
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
@@ -73,6 +73,17 @@ class FolderSettings:
     batch_id: str = ""
     shuffle_tags: bool = False
     others: frozenset[str] = frozenset()  # further keys of the yaml files
+    told: frozenset[str] = field(default=frozenset(), compare=False)  # fields that a file really says
+
+    def of_image(self, values: Mapping[str, Any]) -> "FolderSettings":
+        """With what the picture's own yaml file says, as `image_values` reads it."""
+        own = {key: value for key, value in values.items() if key in ("multiply", "batch_id", "shuffle_tags")}
+        own |= {key: float(values[key]) for key in _NUMBERS if key in values}
+        if "batch_id" in own:
+            own["batch_id"] = str(own["batch_id"])
+        if "shuffle_tags" in own:
+            own["shuffle_tags"] = bool(own["shuffle_tags"])
+        return replace(self, **own, told=self.told | own.keys()) if own else self
 
 
 @dataclass(slots=True)
@@ -184,7 +195,19 @@ def image_multiplies(folder: Folder, problems: list[str]) -> dict[str, Fraction]
     Args:
         problems: takes what is wrong with those files, one sentence each.
     """
-    found: dict[str, Fraction] = {}
+    values = image_values(folder, problems)
+    return {name: own["multiply"] for name, own in values.items() if "multiply" in own}
+
+
+def image_values(folder: Folder, problems: list[str]) -> dict[str, dict[str, Any]]:
+    """The keys of the yaml files of single pictures, by the picture's name; `.yaml` speaks over `.yml`.
+
+    Args:
+        problems: takes what is wrong with those files, one sentence each.
+
+    Returns: multiply, cond_dropout, flip_p and loss_scale as numbers, all other keys as they stand.
+    """
+    found: dict[str, dict[str, Any]] = {}
     yamls = {name for name in folder.files if name.endswith((".yaml", ".yml"))} - FOLDER_FILES
     if not yamls:
         return found
@@ -196,8 +219,10 @@ def image_multiplies(folder: Folder, problems: list[str]) -> dict[str, Fraction]
                 own, problem = _yaml(path)
                 if problem:
                     problems.append(f"{path} {problem}")
-                if "multiply" in own:
-                    found[name] = _checked("multiply", str(own["multiply"]), path, problems)
+                for key in ("multiply", *_NUMBERS):
+                    if key in own:
+                        own[key] = _checked(key, str(own[key]), path, problems)
+                found[name] = found.get(name, {}) | own
     return found
 
 
@@ -291,12 +316,14 @@ class _SettingsReader:
         return values
 
     def _settings(self, folder: Folder, values: dict[str, Any]) -> FolderSettings:
+        told = frozenset(values)
         numbers = {key: float(values.pop(key)) for key in _NUMBERS if key in values}
         return FolderSettings(
             multiply=values.pop("multiply", Fraction(1)),
             batch_id=str(values.pop("batch_id", "")),
             shuffle_tags=bool(values.pop("shuffle_tags", False)),
             others=frozenset(values),
+            told=told - frozenset(values),
             **numbers,
         )
 
@@ -308,7 +335,7 @@ def _first_line(path: str) -> str:
 
 
 def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:
-    """A number, or 1 and a problem more."""
+    """A number, or the value of a folder that says nothing and a problem more."""
     value = _number(text)
     if value is None:
         hint = f"; write {text.replace(',', '.')}" if _number(text.replace(",", ".")) else ""
@@ -318,7 +345,7 @@ def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:
         problems.append(f'multiply must be above 0, found "{text[:40]}" in {path}; {hint}')
     else:
         return value
-    return Fraction(1)
+    return Fraction(key in ("multiply", "loss_scale"))  # the others are chances, 0 when nothing is said
 
 
 def _number(text: str) -> Fraction | None:

@@ -1,0 +1,36 @@
+"""Random numbers as a pure function of what they are for: never of history, of the number of workers, or of
+how often a run was resumed.
+
+A key is hashed; the hash seeds a generator whose raw stream is promised to stay the same from version to
+version (numpy's PCG64, `random.Random.random`), so that a run resumed under other versions goes on as it
+began.
+"""
+
+import hashlib
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def stream(*key: int | str) -> random.Random:
+    """A generator of its own for a key, such as `("caption", seed, content, visit)`."""
+    return random.Random(_number(key))  # noqa: S311 - draws of training, no secret
+
+
+def permutation(length: int, *key: int | str) -> NDArray[np.int64]:
+    """The numbers from 0 to `length` - 1 in a random order that the key decides: [length]."""
+    raw = np.random.PCG64(_number(key)).random_raw(length)
+    return np.argsort(raw, kind="stable")
+
+
+def ordered(count: int, draws: random.Random) -> list[int]:
+    """The numbers from 0 to `count` - 1 in a random order."""
+    keys = [draws.random() for _ in range(count)]
+    return sorted(range(count), key=keys.__getitem__)
+
+
+def _number(key: tuple[int | str, ...]) -> int:
+    text = "\0".join(f"{type(part).__name__}:{part}" for part in key)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return int.from_bytes(digest, "little")
