@@ -45,8 +45,6 @@ def _count_word(word: str) -> int:
 @cache
 def clip_tokenizer() -> "Tokenizer":
     """CLIP's tokenizer, with the ids of OpenAI's models; made at the first call, in a tenth of a second."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
     packed = files("pipeline").joinpath("clip_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
     merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
@@ -56,7 +54,13 @@ def clip_tokenizer() -> "Tokenizer":
         *(f"{letter}</w>" for letter in letters),
         *(first + second for first, second in merges),
     ]
-    vocabulary = {word: number for number, word in enumerate([*words, BEGIN, END])}
+    return byte_pair_tokenizer({word: number for number, word in enumerate([*words, BEGIN, END])}, merges)
+
+
+def byte_pair_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
+    """A tokenizer made as CLIP's is, of any vocabulary that has the marks of begin and end."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
     model = models.BPE(
         vocab=vocabulary,
         merges=merges,
