@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from conftest import Celforge
 from pictures import saved
 from PIL import Image
+
+if TYPE_CHECKING:
+    from conftest import Celforge  # tests/trainers has a conftest of its own, of the same name
 
 Content = tuple[int, int] | bytes | str | None
 Found = list[tuple[str, str]]
@@ -58,7 +60,7 @@ def plant(root: Path, files: Mapping[str, Content]) -> Path:
 class Checker:
     """Plants trees, checks them, and gives what was found."""
 
-    def __init__(self, celforge: Celforge, folder: Path) -> None:
+    def __init__(self, celforge: "Celforge", folder: Path) -> None:
         self.folder = folder
         self._celforge = celforge
 

@@ -13,7 +13,7 @@ MOST_CHARACTERS = 2048  # of a caption drawn by weights, where its yaml file giv
 
 
 def read_source(picture: Picture, *, from_name: bool) -> tuple[CaptionSource, str]:
-    """The caption of a picture, and what is wrong with its file, in short; "" where nothing is.
+    """The caption of a picture, and why its file is no caption, in short; "" where nothing is wrong.
 
     Args:
         from_name: EveryDream trees: without a file, take the name up to its first `_`.
@@ -26,7 +26,7 @@ def read_source(picture: Picture, *, from_name: bool) -> tuple[CaptionSource, st
     for name in picture.captions:
         found, why = _read(Path(picture.folder_path, name))
         text = text if found is None else found
-        problem = problem or (f"{name} is {why}" if why else "")
+        problem = problem or (f"{name} is {why}" if why and found is None else "")
     if picture.terms.is_everydream and text is not None and not rules.wildcards:
         text = " ".join(text.split())  # a line's end is a space to EveryDream2
     if picture.values:

@@ -277,7 +277,7 @@ class _Remarks:
     first: dict[str, str] = field(default_factory=dict)
 
     def look(self, picture: Picture, looked: Looked) -> None:
-        if looked.caption_problem and looked.caption_problem != "empty":
+        if looked.caption_problem:
             self._note("broken", f"{picture.path}: {looked.caption_problem}")
         elif looked.caption.origin == "name":
             self._note("name", f'{picture.path}: "{looked.caption.text}"')

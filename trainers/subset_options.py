@@ -92,6 +92,12 @@ def check_config(path: Path, problems: list[str], notes: list[str]) -> None:
         *(sub for one in datasets for sub in one.get("subsets", [])),
     ]
     known = {*_RULES, *_OTHERS, *_READ, *_WITHOUT_EFFECT}
+    for table in tables:
+        repeats = table.get("num_repeats", 1)
+        if not isinstance(repeats, int) or isinstance(repeats, bool):
+            raise InputError(f"num_repeats = {repeats!r} in {path} must be a whole number", hint="write 1")
+        if not isinstance(table.get("image_dir", ""), str):
+            raise InputError(f"image_dir = {table['image_dir']!r} in {path} must be a text in quotes")
     for key in dict.fromkeys(key for table in tables for key in table):
         if key in _NOT_HERE:
             raise InputError(

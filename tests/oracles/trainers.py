@@ -55,10 +55,10 @@ def kohya_folders(train_data_dir: Path) -> dict[str, list[int]]:
 
 
 def kohya_toml(path: Path) -> dict[str, list[int]]:
-    """--dataset_config: repeats of every picture, by its name. A folder named twice counts once."""
+    """--dataset_config: repeats of every picture, by its name. Twice in one dataset, a folder counts once."""
     seen: dict[str, list[int]] = {}
-    done = set()
     for dataset in tomllib.loads(path.read_text(encoding="utf-8"))["datasets"]:
+        done = set()
         for subset in dataset.get("subsets", ()):
             if subset["image_dir"] not in done and subset.get("num_repeats", 1) >= 1:
                 _add(seen, Path(subset["image_dir"]), subset.get("num_repeats", 1))
