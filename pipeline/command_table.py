@@ -21,6 +21,7 @@ class Row:
     has_settings: bool = (
         False  # the module has a Settings dataclass, and celforge.toml a section of the command's name
     )
+    has_entries: bool = False  # and that section may stand there several times: [[train]]
 
 
 def stage(module: str, summary: str) -> Row:
@@ -91,6 +92,13 @@ COMMANDS: dict[str, Row] = {
     "import-dataset": stage(
         "stages.import_dataset",
         "Take in a list of pictures of another trainer: EveryDream's JSON, kohya's TOML or JSON, JSON lines.",
+    ),
+    "train": Row(
+        "trainers.train",
+        "Train a LoHa, a LoCon, a LoRA or a full checkpoint of Stable Diffusion 1.x.",
+        "Training",
+        has_settings=True,
+        has_entries=True,
     ),
     "undo": Row("pipeline.commands.undo", "Take back the last change of files.", "Project"),
     "catalog": Row(

@@ -28,6 +28,9 @@ class Counter(Protocol):
     def advance(self, count: int = 1) -> None:
         """So many items more are done."""
 
+    def say(self, text: str) -> None:
+        """What shall stand beside the count: a loss, a rate."""
+
 
 @contextmanager
 def progress(title: str, total: int | None, unit: str) -> Iterator[Counter]:
@@ -42,7 +45,7 @@ def progress(title: str, total: int | None, unit: str) -> Iterator[Counter]:
         return
     bar = _bar(unit)
     with bar:
-        yield _BarCounter(bar, bar.add_task(title, total=total))
+        yield _BarCounter(bar, bar.add_task(title, total=total), title)
 
 
 def _bar(unit: str) -> "Progress":
@@ -74,19 +77,27 @@ def _bar(unit: str) -> "Progress":
 
 
 class _BarCounter:
-    def __init__(self, bar: "Progress", task: "TaskID") -> None:
+    def __init__(self, bar: "Progress", task: "TaskID", title: str) -> None:
         self._bar = bar
         self._task = task
+        self._title = title
 
     def advance(self, count: int = 1) -> None:
         self._bar.advance(self._task, count)
+
+    def say(self, text: str) -> None:
+        self._bar.update(self._task, description=f"{self._title}  {text}")
 
 
 class _LogCounter:
     def __init__(self, title: str, total: int | None, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._done = 0
+        self._text = ""
         self._started = self._said_at = time.monotonic()
+
+    def say(self, text: str) -> None:
+        self._text = f"; {text}"
 
     def advance(self, count: int = 1) -> None:
         self._done += count
@@ -97,7 +108,8 @@ class _LogCounter:
         rate = self._done / (now - self._started)
         of = "" if self._total is None else f" of {self._total:,}"
         left = "" if self._total is None else f", {(self._total - self._done) / rate / 60:.1f} min left"
-        LOG.info("%s: %s%s %ss, %.3g/s%s", self._title, f"{self._done:,}", of, self._unit, rate, left)
+        done = f"{self._done:,}"
+        LOG.info("%s: %s%s %ss, %.3g/s%s%s", self._title, done, of, self._unit, rate, left, self._text)
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:

@@ -114,6 +114,19 @@ def load_toml(path: Path | None, sections: Mapping[str, object]) -> dict[str, An
     return data
 
 
+def entries_of(data: Mapping[str, Any], name: str, path: Path | None) -> list[Mapping[str, Any]]:
+    """The tables `[[name]]` in their order, none when absent; one `[name]` is one of them.
+
+    Raises:
+        SettingsError: something else than tables stands there.
+    """
+    found = data.get(name, [])
+    entries = [found] if isinstance(found, dict) else found
+    if not all(isinstance(one, dict) for one in entries):
+        raise SettingsError(f'"{name}" in {path} must be tables', hint=f"write [[{name}]] over each")
+    return list(entries)
+
+
 def section_of(data: Mapping[str, Any], name: str, path: Path | None) -> Mapping[str, Any]:
     """The table `[name]`, empty when absent.
 

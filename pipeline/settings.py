@@ -197,14 +197,19 @@ def resolve(
     table: Mapping[str, Any],
     toml_path: Path | None,
     flags: Mapping[str, Any],
+    *,
+    preset: Mapping[str, Any] | None = None,
+    preset_name: str = "",
 ) -> Resolved[S]:
-    """Join default < celforge.toml < flag.
+    """Join default < preset < celforge.toml < flag.
 
     Args:
         section: name of the TOML section, for messages.
         table: the section's keys and values; empty when there is none.
         toml_path: the file `table` came from.
         flags: what was given on the command line, by field name; only what a person really typed.
+        preset: values that stand in for the defaults, by key; empty when there are none.
+        preset_name: where they came from, for `sources` and messages.
 
     Raises:
         SettingsError: unknown key, wrong type, out of bounds.
@@ -212,14 +217,17 @@ def resolve(
     options = {one.name: one for one in options_of(settings_class)}
     values = {name: one.default for name, one in options.items()}
     sources = dict.fromkeys(options, "default")
-    for key, value in table.items():
-        if key not in options:
-            raise unknown_name("key", key, options, f"[{section}] of {toml_path}")
-        base_folder = toml_path.parent if toml_path else None
-        values[key] = options[key].check(
-            value, f'"{key}" in [{section}] of {toml_path}', base_folder=base_folder
-        )
-        sources[key] = toml_path.name if toml_path else "default"
+    tables = (
+        (preset or {}, preset_name, preset_name, None),
+        (table, f"[{section}] of {toml_path}", toml_path.name if toml_path else "default", toml_path),
+    )
+    for keys, where, source, path in tables:
+        for key, value in keys.items():
+            if key not in options:
+                raise unknown_name("key", key, options, where)
+            base_folder = path.parent if path else None
+            values[key] = options[key].check(value, f'"{key}" in {where}', base_folder=base_folder)
+            sources[key] = source
     for name, value in flags.items():
         values[name] = options[name].check(value, options[name].flag)
         sources[name] = "flag"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from conftest import Celforge
 from PIL import Image
 
 from pipeline.catalog import Catalog
+from tests.conftest import Celforge
 
 OLD_S = 1_600_000_000
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Celforge
 from crashing import KILLED, points, run_until_line
 from described import captions, described, draw, fact
 
 from pipeline.catalog import Catalog
 from pipeline.cli import cli, run
 from pipeline.clip_tokens import count_tokens
+from tests.conftest import Celforge
 
 SOLO = {"1girl": 0.99, "solo": 0.98}
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from conftest import Celforge
 
 from pipeline.characters import NameBook, characters_of
 from pipeline.errors import SettingsError
 from pipeline.layouts.character_folders import check_format, folder_below, names_of_folder
 from stages.character_forms import caption_parts, embedding_name
+from tests.conftest import Celforge
 
 TOML = Path("p") / "celforge.toml"
 

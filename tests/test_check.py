@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Celforge
 from pictures import noise, saved
 from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, detail, found, plant
 
 from pipeline.lint.traps import traps
+from tests.conftest import Celforge
 
 ROOT = Path(__file__).parents[1]
 

@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Celforge
 from pictures import noise, saved
 from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, detail, found, plant
+
+from tests.conftest import Celforge
 
 
 @pytest.fixture

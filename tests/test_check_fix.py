@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Celforge
 from pictures import noise, saved
 from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, bytes_below, found, plant
 
 from pipeline.lint.traps import traps
+from tests.conftest import Celforge
 
 JPEG = saved(noise(512, 512), "JPEG")
 BROKEN: dict[

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Celforge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.trainers import everydream_multiplicity, kohya_folders, total
@@ -27,6 +26,7 @@ from trainer_trees import (
 from pipeline.layouts.everydream import read_tree
 from pipeline.lint.captions import presence_findings
 from pipeline.lint.reading import Reading, kohya_subsets, read_as_everydream, read_as_kohya
+from tests.conftest import Celforge
 
 
 @pytest.fixture

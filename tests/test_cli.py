@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import Celforge
 
 from pipeline.cli import run
 from pipeline.command_table import COMMANDS
 from pipeline.errors import PipelineError
+from tests.conftest import Celforge
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Celforge
 from crashing import KILLED, points, run_until_line
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +23,7 @@ from pipeline.picture_quality import measure
 from pipeline.picture_signature import Signature, read_small, reduced, sign
 from pipeline.same_picture import CLEARLY_DIFFERENT, Comparison, Raster, compare
 from pipeline.star_groups import star_groups
+from tests.conftest import Celforge
 
 SIZE = (960, 540)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Celforge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import noise, saved
@@ -18,6 +17,7 @@ from pipeline.exporting.examples import Example, ExampleFolder
 from pipeline.exporting.formats import FORMATS, How
 from pipeline.job import open_job
 from pipeline.layouts.everydream import FolderSettings
+from tests.conftest import Celforge
 
 TO = ["kohya-json", "imagefolder", "onetrainer", "ai-toolkit", "diffusion-pipe"]
 FOLDERS = [

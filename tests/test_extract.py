@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Celforge
 from PIL import Image
 from videos import HEIGHT, WIDTH, held, plain, scene, title_page, with_mouth, write_video
 
 from pipeline.content_steps import file_sha256
+from tests.conftest import Celforge
 
 OLD_NS = 1_600_000_000_123_456_789
 

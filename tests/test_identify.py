@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Celforge
 from described import described, draw, fact
 
 from pipeline.catalog import Catalog
 from stages.identify import CONFLICT, FOLDERS, TAGS, UNNAMED, Verdict, Word, count_people, decide
+from tests.conftest import Celforge
 
 CONFIG = """
 [characters.Sabine]

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Celforge
 from pictures import noise, saved
 
 from pipeline.catalog import Catalog
 from pipeline.errors import InputError
 from pipeline.foreign_sets import read_foreign_set
 from pipeline.layouts import everydream
+from tests.conftest import Celforge
 
 
 def save(path: Path, seed: int) -> Path:

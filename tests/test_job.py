@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Celforge
 from crashing import KILLED, points, run_until_line
 
 from pipeline.catalog import Catalog, MediaFile
@@ -26,6 +25,7 @@ from pipeline.job import Job, JobSettings, open_job
 from pipeline.journal import apply_plan, list_journals
 from pipeline.plan import Drop, Move, Place, Plan, SetOutcome
 from pipeline.report import failure_limit
+from tests.conftest import Celforge
 
 KILL_POINTS = 60
 OLD_NS = 1_600_000_000_123_456_789

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from conftest import Celforge
 from pictures import noise, saved
 from PIL import Image
 from test_charts import contrast
@@ -19,6 +18,7 @@ from pipeline.made_folders import MARK
 from pipeline.plan import Drop, Plan, SetOutcome
 from pipeline.report_page.pictures import quotas, spread
 from pipeline.report_page.survey import bucket_use
+from tests.conftest import Celforge
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "rect", "circle", "line"}
 HOSTILE = "<script>alert('x')</script>"

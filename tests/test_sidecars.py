@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Celforge
 from PIL import Image
 
 from pipeline.errors import SidecarError
 from pipeline.sidecars import Sidecar, find_sidecars, read_sidecar
+from tests.conftest import Celforge
 
 
 @pytest.fixture

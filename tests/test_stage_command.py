@@ -5,11 +5,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import Celforge
 
 from pipeline.command_table import COMMANDS, stage
 from pipeline.job import Job, Report
 from pipeline.report import Table
+from tests.conftest import Celforge
 
 
 @pytest.fixture

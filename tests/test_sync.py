@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Celforge
 from described import captions, described, draw, fact
+
+from tests.conftest import Celforge
 
 TAGS = {"1girl": 0.99, "smile": 0.9, "long_hair": 0.8, "hair": 0.7, "^_^": 0.6}
 

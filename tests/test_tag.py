@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Answer, Celforge
 from numpy.typing import NDArray
 from pictures import RED, exif, jpeg_with_exif, saved
 from PIL import Image
@@ -34,6 +33,7 @@ from pipeline.tagging.entries import read_entries
 from pipeline.tagging.model import TaggerModel
 from pipeline.workers import Failed
 from stages.tag import ENTRIES_PATH
+from tests.conftest import Answer, Celforge
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 FULL = pytest.approx(0.982, abs=0.001)  # sigmoid(4)

@@ -6,7 +6,6 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from conftest import Celforge
 from PIL import Image
 
 from pipeline.catalog import Catalog
@@ -15,6 +14,7 @@ from pipeline.project import find_project
 from pipeline.tagging.chart import bar_chart
 from pipeline.tagging.edits import Edits, edited, read_pair
 from pipeline.tagging.search import TagBook, split_words
+from tests.conftest import Celforge
 
 PICTURES = {
     "ep01/a.png": {"solo": 0.9, "long_hair": 0.8, "^_^": 0.7},

@@ -10,7 +10,7 @@ from pipeline.settings import option
 CAPTION_LENGTHS = (75, 150, 225)  # tokens: one, two or three windows of CLIP
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class DataSettings:
     """How a data set is read; what its own files say (cond_dropout.txt, a dataset TOML) counts before."""
 

@@ -10,7 +10,9 @@ import hashlib
 import random
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 def stream(*key: int | str) -> random.Random:
@@ -34,3 +36,17 @@ def _number(key: tuple[int | str, ...]) -> int:
     text = "\0".join(f"{type(part).__name__}:{part}" for part in key)
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     return int.from_bytes(digest, "little")
+
+
+def normal(shape: tuple[int, ...], *key: int | str) -> Tensor:
+    """Standard normal numbers, fp32, on the CPU: a key means the same on every device."""
+    return torch.randn(shape, generator=_generator(key))
+
+
+def timesteps(count: int, num_train_timesteps: int, *key: int | str) -> Tensor:
+    """Uniform timesteps from 0 to num_train_timesteps - 1: [count], int64, on the CPU."""
+    return torch.randint(0, num_train_timesteps, (count,), generator=_generator(key))
+
+
+def _generator(key: tuple[int | str, ...]) -> torch.Generator:
+    return torch.Generator().manual_seed(_number(key) >> 65)

@@ -60,7 +60,7 @@ def sample_images(
 ) -> Iterator[tuple[Prompt, Image.Image]]:
     """Make one picture of each prompt with the model as it is now, adapters included.
 
-    RNG states, training modes, devices, dtypes and gradients are left as found, also when iteration ends early.
+    RNG states, training modes, devices, dtypes and gradients are left as found, also when it ends early.
 
     Args:
         dtype: of autocast; the VAE works in fp32 always, for its activations leave the range of fp16.
@@ -172,7 +172,7 @@ def _noise(models: Models, prompt: Prompt, generator: torch.Generator) -> Tensor
 
 
 def _decode(models: Models, latents: Tensor) -> Image.Image:
-    """[channels, height, width] of scaled latents to RGB; one at a time, for the VAE takes the most memory."""
+    """[channels, height, width] of scaled latents to RGB; one at a time: the VAE takes the most memory."""
     weights = next(models.vae.parameters())
     unscaled = latents[None].to(weights.device) / models.scaling_factor + models.shift_factor
     pixels = models.vae.decode(unscaled.to(weights.dtype)).sample[0].float()

@@ -10,7 +10,7 @@ import click
 
 from pipeline import console
 from pipeline.characters import resolve_characters
-from pipeline.command_table import CHARACTERS_SECTION, section_names, settings_classes
+from pipeline.command_table import CHARACTERS_SECTION, COMMANDS, load, section_names, settings_classes
 from pipeline.project import find_project, load_toml, section_of
 from pipeline.settings import Json, Resolved, as_json, resolve, toml_text
 from pipeline.stage_command import folder_argument, json_option
@@ -31,10 +31,13 @@ def rows_in_force(folder: Path) -> tuple[list[dict[str, Json]], list[str]]:
     data = load_toml(path, section_names())
     rows: list[dict[str, Json]] = []
     warnings: list[str] = []
-    sections: dict[str, Resolved[Any]] = {
-        section: resolve(settings_class, section, section_of(data, section, path), path, {})
-        for section, settings_class in settings_classes().items()
-    }
+    sections: dict[str, Resolved[Any]] = {}
+    for section, settings_class in settings_classes().items():
+        row = COMMANDS.get(section)
+        if row is not None and row.has_entries:
+            sections |= load(section).resolve_entries(data, path)
+        else:
+            sections[section] = resolve(settings_class, section, section_of(data, section, path), path, {})
     characters = resolve_characters(data, path)
     sections |= {f"{CHARACTERS_SECTION}.{name}": one for name, one in characters.items()}
     for section, resolved in sections.items():

@@ -32,7 +32,10 @@ def config_text() -> str:
     parts = [HEAD]
     for section, settings_class in settings_classes().items():
         summary = COMMANDS[section].summary if section in COMMANDS else "What every stage shares."
-        parts.append(f"\n# {summary}\n[{section}]\n")
+        is_entry = section in COMMANDS and COMMANDS[section].has_entries
+        note = " One entry for each; write it out to have one." if is_entry else ""
+        heading = f"# [[{section}]]" if is_entry else f"[{section}]"
+        parts.append(f"\n# {summary}{note}\n{heading}\n")
         parts += _options_text(settings_class)
     parts.append(f"\n# {SUMMARY}\n# [{CHARACTERS_SECTION}.{EXAMPLE}]\n")
     parts += _options_text(CharacterSettings)

@@ -1,0 +1,22 @@
+"""`celforge` as a process that trains slowly enough to be killed between two steps."""
+
+import sys
+import time
+from typing import Any
+
+import torch
+
+from pipeline.cli import main
+from trainers import train_run
+
+torch.set_num_threads(1)
+measured = train_run._Training.measured
+
+
+def measured_slowly(self: train_run._Training, step: int, values: dict[str, Any]) -> None:
+    measured(self, step, values)
+    time.sleep(0.2 if step > 2 else 0)
+
+
+train_run._Training.measured = measured_slowly  # type: ignore[method-assign]
+main(sys.argv[1:])

@@ -1,0 +1,171 @@
+"""The training loop, read from top to bottom."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from trainers.batches import Batch, Batches
+from trainers.losses import add_noise, squared_error
+from trainers.methods import Method
+from trainers.models import Models
+from trainers.nan_guard import NotFiniteError, first_gradient, watching
+from trainers.precision import Precision, Stepper, autocast
+from trainers.schedules import LrSchedule
+from trainers.text_outputs import TextOutputs
+
+MOST_SKIPPED = 50  # steps of fp16 in one stretch of the log, before it is no accident any more
+
+
+class Events(Protocol):
+    """What happens beside the loop: files, bars, pictures."""
+
+    def after_step(self, step: int) -> None:
+        """A step is done: save, draw, stop, as it falls due."""
+
+    def measured(self, step: int, values: dict[str, Any]) -> None:
+        """What the last stretch of steps measured."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Everything that one run of the loop works with.
+
+    Args:
+        alphas: cumulative, [num_train_timesteps], on the device.
+        learning_rates: of each group of the optimizer, before the schedule.
+        accumulation: batches of one step.
+    """
+
+    models: Models
+    method: Method
+    stepper: Stepper
+    batches: Batches
+    texts: TextOutputs
+    alphas: Tensor
+    lr_schedule: LrSchedule
+    learning_rates: list[float]
+    device: torch.device
+    precision: Precision
+    accumulation: int
+    log_every: int
+    unet: Callable[..., Any]  # the UNet, perhaps compiled
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Losses and norms between two lines of the log, left on the device until then."""
+
+    losses: list[Tensor] = field(default_factory=list)
+    norms: list[Tensor] = field(default_factory=list)
+    images: int = 0
+    started_s: float = field(default_factory=time.perf_counter)
+
+
+def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
+    """Train from one step to another.
+
+    Args:
+        start: steps that are done already.
+        stop: steps that shall be done.
+
+    Raises:
+        NotFiniteError: NaN or infinity; the weights are those of before.
+        InterruptedRunError: as `events.after_step` raises it.
+    """
+    stretch: Stretch | None = None
+    batches = run.batches.between(start * run.accumulation, stop * run.accumulation)
+    for step in range(start, stop):
+        stretch = stretch or Stretch()
+
+        # The learning rate follows from the step alone.
+        multiplier = run.lr_schedule.multiplier(step)
+        for group, learning_rate in zip(run.stepper.optimizer.param_groups, run.learning_rates, strict=True):
+            group["lr"] = learning_rate * multiplier
+
+        # Gradients of one batch, or of several.
+        run.method.zero_grad()
+        for _ in range(run.accumulation):
+            batch = next(batches)
+            loss = batch_loss(run, batch)
+            run.stepper.backward(loss / run.accumulation)
+            stretch.losses.append(loss.detach())
+            stretch.images += len(batch.captions)
+
+        # The step; one with a bad gradient is left out.
+        stretch.norms.append(run.stepper.step())
+
+        # The log is the only place where the host waits for the device.
+        if (step + 1) % run.log_every == 0 or step + 1 == stop:
+            _close(run, stretch, step + 1, events)
+            stretch = None
+        events.after_step(step + 1)
+
+
+def batch_loss(run: Run, batch: Batch) -> Tensor:
+    """Mean loss of a batch, on the device, ready for `backward`."""
+    latents, noise, timesteps, weights = (
+        one.to(run.device, non_blocking=True)
+        for one in (batch.latents, batch.noise, batch.timesteps, batch.weights)
+    )
+    noisy_latents = add_noise(latents, noise, run.alphas, timesteps)  # [batch, channels, height, width]
+    with autocast(run.device, run.precision):
+        encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
+        noise_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
+    return (squared_error(noise_pred, noise) * weights).mean()
+
+
+def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:
+    losses = torch.stack(stretch.losses).float().cpu()
+    norms = torch.stack(stretch.norms).float().cpu()
+    seconds = time.perf_counter() - stretch.started_s
+    skipped = int((~torch.isfinite(norms)).sum())
+    if skipped:
+        _raise_if_broken(run, losses, skipped, step)
+    finite = torch.isfinite(norms)
+    values: dict[str, Any] = {
+        "loss": float(losses[torch.isfinite(losses)].mean()) if bool(torch.isfinite(losses).any()) else 0.0,
+        "grad_norm": float(norms[finite].mean()) if bool(finite.any()) else 0.0,
+        "learning_rate": run.stepper.optimizer.param_groups[0]["lr"],
+        "images_per_s": stretch.images / max(seconds, 1e-9),
+    }
+    if skipped:
+        values["skipped_steps"] = skipped
+    if run.stepper.is_scaling:
+        values["loss_scale"] = run.stepper.scale
+    if run.device.type == "cuda":
+        values["memory_bytes"] = torch.cuda.max_memory_allocated(run.device)
+    events.measured(step, values)
+
+
+def _raise_if_broken(run: Run, losses: Tensor, skipped: int, step: int) -> None:
+    """Overflows of scaled fp16 gradients are part of the way; anything else names its layer and stops."""
+    is_loss_bad = bool((~torch.isfinite(losses)).any())
+    if run.stepper.is_scaling and not is_loss_bad and skipped < min(MOST_SKIPPED, len(losses)):
+        return
+    first = max(0, step - len(losses) // run.accumulation) * run.accumulation
+    where = find_layer(run, (run.batches.make(number) for number in range(first, step * run.accumulation)))
+    raise NotFiniteError(
+        f"training met NaN or infinity before step {step}, {where}; "
+        f"{skipped} steps were left out and the weights are whole",
+        hint="lower --learning-rate, or give --precision bf16 or fp32; it goes on from the last state",
+    )
+
+
+def find_layer(run: Run, batches: Iterable[Batch]) -> str:
+    """Compute batches again and say in words where the first number that is not finite appears."""
+    parts = {"unet": run.models.unet, "text_encoder": run.models.text_encoder}
+    for batch in batches:
+        run.method.zero_grad()
+        with watching(parts) as found:
+            loss = batch_loss(run, batch)
+        if found:
+            return f"first in the output of {found[0]}"
+        run.stepper.backward(loss)
+        name = first_gradient(run.method.named_trainable())
+        if name is not None:
+            return f"first in the gradient of {name}"
+    return "which did not show again when its batches were computed once more"

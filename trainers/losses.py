@@ -1,0 +1,33 @@
+"""What the network is asked for, and how far off it is."""
+
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from trainers.model_parts import Diffusion
+
+
+def cumulative_alphas(diffusion: Diffusion) -> Tensor:
+    """Products of 1 - beta up to each timestep: [num_train_timesteps], fp32, falling.
+
+    Ho et al. 2020, arXiv:2006.11239, below eq. 4.
+    """
+    alphas: Tensor = DDPMScheduler(**diffusion.config()).alphas_cumprod
+    return alphas
+
+
+def add_noise(latents: Tensor, noise: Tensor, alphas: Tensor, timesteps: Tensor) -> Tensor:
+    """Noisy latents, [batch, channels, height, width]: sqrt(a) * latents + sqrt(1 - a) * noise.
+
+    Ho et al. 2020, eq. 4.
+
+    Args:
+        alphas: cumulative, [num_train_timesteps].
+        timesteps: [batch].
+    """
+    alpha = alphas[timesteps].view(-1, 1, 1, 1)
+    return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+
+def squared_error(noise_pred: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each picture in fp32: [batch]. Ho et al. 2020, eq. 14."""
+    return (noise_pred.float() - target.float()).square().flatten(1).mean(1)

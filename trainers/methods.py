@@ -1,0 +1,244 @@
+"""What learns: an adapter over a frozen model, or the model itself. The loop knows no other difference."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError, SettingsError
+from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
+from trainers.export import FileHashes, write_safetensors
+from trainers.layers import Part
+from trainers.models import Models, save_diffusers, save_single_file
+from trainers.precision import DTYPES, Precision
+from trainers.run_folder import RunFolder
+from trainers.train_settings import Settings
+
+
+class Method(Protocol):
+    """One way of learning."""
+
+    @property
+    def num_trainable(self) -> int:
+        """Trainable numbers."""
+
+    def parameters(self) -> list[Tensor]:
+        """What the optimizer steps, with its gradients in `.grad`."""
+
+    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
+        """What an optimizer takes, a group for each part of the model."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a state holds, by name, as it is."""
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the tensors of a state back, bit for bit."""
+
+    def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
+        """(layer, trainable tensor), to name the one that went wrong."""
+
+    def save(
+        self, folder: RunFolder, step: int | None, metadata: Mapping[str, str]
+    ) -> list[tuple[Path, FileHashes | None]]:
+        """Write the model files of a step, the last ones without one; hashes of single files."""
+
+
+def make_method(settings: Settings, models: Models, device: torch.device, precision: Precision) -> Method:
+    """Move a model to its device and make ready what learns.
+
+    Raises:
+        InputError, SettingsError: the model is of another family, or the settings do not go together.
+    """
+    models.vae.requires_grad_(False)
+    if settings.kind == "full":
+        return FullMethod(settings, models, device)
+    return AdapterMethod(settings, models, device, precision)
+
+
+def adapter_spec(settings: Settings) -> AdapterSpec:
+    """The adapter that settings ask for.
+
+    Raises:
+        SettingsError: a text encoder alone, which has no layer of a UNet.
+    """
+    assert settings.kind != "full"
+    if not settings.trains_unet:
+        raise SettingsError(
+            "an adapter of the text encoder alone is not one that UIs know",
+            hint='train = "both" or "unet"; a full checkpoint can train the text encoder alone',
+        )
+    return AdapterSpec(
+        algorithm=settings.kind,
+        linear_dim=settings.linear_dim,
+        linear_alpha=settings.linear_alpha,
+        conv_dim=settings.conv_dim,
+        conv_alpha=settings.conv_alpha,
+        init=settings.init if settings.kind == "loha" else "lycoris",
+        targets=settings.targets,
+        trains_text_encoder=settings.trains_text_encoder,
+    )
+
+
+class AdapterMethod:
+    """LoRA, LoCon, LoHa: the model is frozen, in the numbers of the arithmetic; factors are fp32."""
+
+    def __init__(
+        self, settings: Settings, models: Models, device: torch.device, precision: Precision
+    ) -> None:
+        self.spec = adapter_spec(settings)
+        self._save_dtype = DTYPES[settings.save_precision]
+        for module in (models.unet, models.text_encoder):
+            move(module, device, DTYPES[precision])
+        self.network: AdapterNetwork = attach(self.spec, models.unet, models.text_encoder, seed=settings.seed)
+        if settings.gradient_checkpointing:
+            learns = self.spec.trains_text_encoder
+            checkpoint_activations(models.unet, models.text_encoder if learns else None)
+
+    @property
+    def num_trainable(self) -> int:
+        """Trainable numbers."""
+        return self.network.num_trainable
+
+    def parameters(self) -> list[Tensor]:
+        """One flat tensor a part."""
+        return [one.flat for one in self.network.factors.values()]
+
+    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
+        """A group for each part."""
+        return self.network.parameter_groups(learning_rates)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero, in place."""
+        self.network.zero_grad()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The flat tensors."""
+        return {part: one.flat.data for part, one in self.network.factors.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take them back."""
+        _copy(tensors, self.tensors())
+
+    def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
+        """Factors by the key of their layer."""
+        for key, layer in self.network.layers.items():
+            for name, factor in layer.factors.items():
+                yield f"{key}.{name}", factor
+
+    def save(
+        self, folder: RunFolder, step: int | None, metadata: Mapping[str, str]
+    ) -> list[tuple[Path, FileHashes | None]]:
+        """One file in the grammar of A1111, ComfyUI and kohya's scripts."""
+        path = folder.model_path(step)
+        tensors = self.network.file_tensors(self._save_dtype)
+        return [(path, write_safetensors(path, tensors, {**metadata, **dict(file_metadata(self.spec))}))]
+
+
+class FullMethod:
+    """The UNet, the text encoder, or both, in fp32."""
+
+    def __init__(self, settings: Settings, models: Models, device: torch.device) -> None:
+        self._settings = settings
+        self._models = models
+        self._parts: dict[Part, nn.Module] = {}
+        for part, module, learns in (
+            ("unet", models.unet, settings.trains_unet),
+            ("text_encoder", models.text_encoder, settings.trains_text_encoder),
+        ):
+            move(module, device, torch.float32)
+            module.requires_grad_(learns)
+            if learns:
+                self._parts[part] = module  # type: ignore[index]
+        if settings.gradient_checkpointing:
+            checkpoint_activations(models.unet, self._parts.get("text_encoder"))
+
+    @property
+    def num_trainable(self) -> int:
+        """Trainable numbers."""
+        return sum(one.numel() for one in self.parameters())
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter of what learns."""
+        return [one for module in self._parts.values() for one in module.parameters()]
+
+    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
+        """A group for each part."""
+        return [
+            {"params": list(module.parameters()), "lr": learning_rates[part]}
+            for part, module in self._parts.items()
+        ]
+
+    def zero_grad(self) -> None:
+        """Free the gradients."""
+        for one in self.parameters():
+            one.grad = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters by part and name."""
+        return {f"{part}.{name}": one.data for part, name, one in self._named()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take them back."""
+        _copy(tensors, self.tensors())
+
+    def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters by part and name."""
+        for part, name, one in self._named():
+            yield f"{part}.{name}", one
+
+    def _named(self) -> Iterator[tuple[Part, str, Tensor]]:
+        for part, module in self._parts.items():
+            for name, one in module.named_parameters():
+                yield part, name, one
+
+    def save(
+        self, folder: RunFolder, step: int | None, metadata: Mapping[str, str]
+    ) -> list[tuple[Path, FileHashes | None]]:
+        """A single file as UIs load it, a diffusers folder, or both."""
+        dtype = DTYPES[self._settings.save_precision]
+        made: list[tuple[Path, FileHashes | None]] = []
+        if self._settings.save_as in ("single-file", "both"):
+            path = folder.model_path(step)
+            made.append((path, save_single_file(self._models, path, dtype, metadata)))
+        if self._settings.save_as in ("diffusers", "both"):
+            place = folder.diffusers_folder(step)
+            save_diffusers(self._models, place, dtype, metadata)
+            made.append((place, None))
+        return made
+
+
+def move(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Move and cast a model without the remark of diffusers that it should have been loaded so."""
+    nn.Module.to(module, device=device, dtype=dtype)
+
+
+def checkpoint_activations(unet: Any, text_encoder: Any | None) -> None:
+    """Compute activations again in the backward pass instead of keeping them."""
+    unet.enable_gradient_checkpointing()
+    unet.train()  # the libraries keep activations in evaluation mode; SD1.x has no dropout
+    if text_encoder is not None:
+        options = {"use_reentrant": False}
+        if hasattr(text_encoder, "activation_checkpointing_enable"):  # its name since transformers 5.20 or so
+            text_encoder.activation_checkpointing_enable(options)
+        else:
+            text_encoder.gradient_checkpointing_enable(options)
+        text_encoder.train()
+
+
+def _copy(tensors: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:
+    if tensors.keys() != places.keys() or any(
+        tensors[name].shape != one.shape for name, one in places.items()
+    ):
+        raise InputError(
+            "the state holds other layers than this run trains",
+            hint="start another run: give another --name or --out",
+        )
+    for name, place in places.items():
+        place.copy_(tensors[name])

@@ -1,0 +1,149 @@
+"""Work out a run before the GPU is asked, and say what is odd about it and how to mend that."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DiskFullError, InputError, SettingsError
+from pipeline.files import format_bytes
+from pipeline.project import DATASET, Project
+from pipeline.settings import Resolved
+from trainers.dataset import read_training_data
+from trainers.models import BaseFacts, inspect_base
+from trainers.optimizers import check_optimizer, parse_arguments
+from trainers.precision import choose_device, choose_precision
+from trainers.prepared import Prepared, available_bytes
+from trainers.prompts import read_prompts
+from trainers.run_folder import RunFolder
+from trainers.sizes import model_sizes
+from trainers.train_settings import Settings, differences
+
+SMALL_MODEL = 200_000_000  # numbers, of a model that a CPU can train
+
+
+def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Project) -> Prepared:
+    """Read what there is, and work out the plan of a run. Nothing is written.
+
+    Raises:
+        InputError, SettingsError: no data, no base model, a model of another family, settings that do not go
+            together.
+        DiskFullError: the run's files would not fit.
+        TooManyFailuresError: too many pictures cannot be read.
+    """
+    settings = resolved.settings
+    if not settings.base:
+        raise SettingsError(
+            "no model to start from was given",
+            hint="--base MODEL: a diffusers folder, a .safetensors file, or owner/name on the hub",
+        )
+    root = _data_path(settings, project)
+    check_optimizer(settings.optimizer, parse_arguments(settings.optimizer_arg))
+    device = choose_device(settings.device)
+    precision = choose_precision(settings.precision, device)
+    name = settings.run_name
+    folder = RunFolder(settings.out or _models_folder(project) / name, name)
+    facts = inspect_base(settings.base, vae=settings.vae, state_folder=_state_folder(project))
+    _refuse_what_comes_later(settings, facts)
+    data = read_training_data(
+        root, settings, count_tokens=facts.models.tokenizer.count, workers=settings.workers
+    )
+    sizes = model_sizes(settings, facts, data.examples, precision)
+    prepared = Prepared(
+        settings=settings,
+        sources=resolved.sources,
+        changed=differences(settings, preset),
+        project=project,
+        folder=folder,
+        data=data,
+        facts=facts,
+        device=device,
+        precision=precision,
+        prompts=read_prompts(settings.prompts) if settings.prompts else (),
+        num_trainable=sizes.num_trainable,
+        num_layers=sizes.num_layers,
+        file_bytes=sizes.file_bytes,
+        forecast=sizes.forecast,
+        problems=[*facts.notes, *data.notes, *data.problems],
+    )
+    prepared.count_failures(data.unreadable)
+    prepared.problems += _problems(prepared)
+    _refuse_full_disk(prepared)
+    return prepared
+
+
+def _models_folder(project: Project) -> Path:
+    """models/ of a project; of the current folder where the data belong to none yet."""
+    is_project = project.config_path is not None or project.state_folder.is_dir()
+    return (project.root if is_project else Path.cwd()) / "models"
+
+
+def _state_folder(project: Project) -> Path | None:
+    """Where commits of hub files are noted, once the project has such a folder."""
+    return project.state_folder if project.state_folder.is_dir() else None
+
+
+def _data_path(settings: Settings, project: Project) -> Path:
+    path = settings.data or project.root / DATASET
+    if not path.exists():
+        hint = "give your data set: --data FOLDER"
+        if settings.data is None:
+            hint += "; celforge arrange makes dataset/"
+        raise InputError(f"there is no data set {path}", hint=hint)
+    return path
+
+
+def _refuse_what_comes_later(settings: Settings, facts: BaseFacts) -> None:
+    diffusion, factor = facts.models.diffusion, facts.models.latent_factor
+    if diffusion.prediction_type != "epsilon" or diffusion.is_zero_terminal_snr:
+        raise InputError(
+            f"{settings.base} predicts {diffusion.prediction_type}, and this release trains epsilon alone",
+            hint="give a model that predicts the noise, as Stable Diffusion 1.x does",
+        )
+    if settings.bucket_step_px % factor:
+        raise SettingsError(
+            f"bucket_step_px is {settings.bucket_step_px}, "
+            f"and a latent of this model is {factor} pixels wide",
+            hint=f"write a multiple of {factor}",
+        )
+
+
+def _problems(prepared: Prepared) -> Iterator[str]:
+    settings = prepared.settings
+    there = available_bytes(prepared.device)
+    if prepared.memory_bytes > there:
+        yield (
+            f"about {format_bytes(prepared.memory_bytes)} of memory are needed and {prepared.device} has "
+            f"{format_bytes(there)}: lower --batch-size (--accumulation makes up for it), or "
+            "--gradient-checkpointing"
+        )
+    batches = prepared.repeats_sum / settings.batch_size
+    for one in prepared.visits().small_buckets():
+        yield (
+            f"the bucket {one.bucket} fills a batch only every {float(one.epochs_per_batch):.1f} passes; its "
+            "pictures wait for it and none is lost"
+        )
+    if batches < 1:
+        size = settings.batch_size
+        yield f"one pass shows {prepared.repeats_sum:.1f} pictures, less than a batch of {size}"
+    if settings.warmup >= 1 and settings.warmup >= prepared.total_steps:
+        yield f"the warmup of {settings.warmup:g} steps is as long as the run: lower --warmup"
+    if settings.kind != "full" and settings.linear_alpha == 0:
+        yield "an alpha of 0 learns nothing: raise --linear-alpha"
+    if settings.prompts is None:
+        yield "nothing is drawn on the way: give --prompts FILE to see it learn"
+    if prepared.device.type == "cpu" and sum(prepared.facts.num_parameters.values()) > SMALL_MODEL:
+        yield "training this model on a CPU takes minutes a step: see celforge doctor for the GPU"
+
+
+def _refuse_full_disk(prepared: Prepared) -> None:
+    place = prepared.folder.path
+    while not place.exists():
+        place = place.parent
+    free, needed = shutil.disk_usage(place).free, prepared.disk_bytes()
+    if needed > free:
+        raise DiskFullError(
+            f"the run would write {format_bytes(needed)} into {prepared.folder.path}, "
+            f"and {format_bytes(free)} are free",
+            hint="keep fewer step models: --keep-last 2, or save less often: --save-every",
+        )

@@ -1,0 +1,316 @@
+"""A run that is ready to begin: what was read and worked out, its counts, and how they are shown."""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import psutil
+import torch
+
+from pipeline.console import LOG
+from pipeline.files import format_bytes
+from pipeline.layouts.buckets import Bucket
+from pipeline.machine.hardware import memory_limit_bytes
+from pipeline.project import Project
+from pipeline.report import Failure, Table, failure_limit
+from pipeline.settings import as_json
+from trainers.dataset import Example, TrainingData
+from trainers.forecast import CONTEXT_BYTES, Forecast
+from trainers.metadata import learning_rates
+from trainers.models import BaseFacts
+from trainers.physical_limits import attainable_flop_per_s
+from trainers.precision import DTYPES, Precision
+from trainers.prompts import Prompt
+from trainers.run_folder import RunFolder
+from trainers.sizes import OPTIMIZER_BYTES, OWN_OPTIMIZER_BYTES
+from trainers.train_settings import Settings
+from trainers.visits import Visits
+
+ROWS_SHOWN = 20
+LIKELY_SHARES = (0.25, 0.5)  # of the physical bound that a step reaches
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A run that is ready to begin.
+
+    Args:
+        sources: where each setting came from.
+        changed: {setting: (value of the preset, value in force)}.
+        problems: what is odd and does not stop the run, a sentence each, with what mends it.
+        failures: pictures that cannot be read, left out of the run.
+        file_bytes: of one saved model.
+    """
+
+    settings: Settings
+    sources: Mapping[str, str]
+    changed: Mapping[str, tuple[Any, Any]]
+    project: Project
+    folder: RunFolder
+    data: TrainingData
+    facts: BaseFacts
+    device: torch.device
+    precision: Precision
+    prompts: Sequence[Prompt]
+    num_trainable: int
+    num_layers: Mapping[str, int]
+    file_bytes: int
+    forecast: Forecast
+    problems: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the arithmetic."""
+        return DTYPES[self.precision]
+
+    @property
+    def repeats_sum(self) -> float:
+        """Pictures that one pass shows."""
+        return float(self.data.images_per_epoch)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the run."""
+        settings = self.settings
+        if not settings.epochs:
+            return settings.steps
+        images = self.repeats_sum * settings.epochs
+        return max(1, math.ceil(images / (settings.batch_size * settings.accumulation)))
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the run will need of the device's memory, about."""
+        return self.forecast.allocated_bytes + (CONTEXT_BYTES if self.device.type == "cuda" else 0)
+
+    @property
+    def total_images(self) -> int:
+        """Pictures that the run shows, each as often as it is seen."""
+        return self.total_steps * self.settings.batch_size * self.settings.accumulation
+
+    def visits(self) -> Visits:
+        """Which picture comes when."""
+        return Visits(self.data.examples, batch_size=self.settings.batch_size, seed=self.settings.seed)
+
+    def leave_out(self, failures: Sequence[Failure]) -> None:
+        """Take pictures that cannot be read out of the run.
+
+        Raises:
+            TooManyFailuresError: more than --max-failures.
+            InputError: nothing is left.
+        """
+        self.data = self.data.without(failures)
+        self.count_failures(failures)
+
+    def count_failures(self, failures: Sequence[Failure]) -> None:
+        """Name pictures that are left out.
+
+        Raises:
+            TooManyFailuresError: more than --max-failures.
+        """
+        num_pictures = len(self.data.examples) + len(self.data.unreadable)
+        limit = failure_limit(self.settings.max_failures, num_pictures)
+        for failure in failures:
+            LOG.warning("%s: %s", failure.path, failure.detail)
+            self.failures.append(failure)
+        for _ in self.failures:
+            limit.count(self.failures)
+
+    @property
+    def captions_vary(self) -> bool:
+        """Whether a picture's caption may be another one on each visit."""
+        rules = (example.caption.rules for example in self.data.examples)
+        return any(one.shuffle or one.tag_dropout > 0 or one.wildcards for one in rules)
+
+    def data_digests(self) -> dict[str, str]:
+        """What the pictures and the captions are, for states to compare."""
+        pictures, captions = hashlib.sha256(), hashlib.sha256()
+        for example in self.data.examples:
+            shape = f"{example.repeats} {example.bucket} {example.crop} {example.flip_p} {example.loss_scale}"
+            pictures.update(f"{example.content} {shape} {example.batch_id}\n".encode())
+            captions.update(f"{example.content} {example.caption} {example.conditional_dropout}\n".encode())
+        return {"pictures": pictures.hexdigest(), "captions": captions.hexdigest()}
+
+    def share_of_bound(self, images_per_s: float) -> float | None:
+        """How near a rate comes to what the GPU's arithmetic allows; None for one that is not known."""
+        peak = self._attainable_flop_per_s()
+        if peak is None:
+            return None
+        return images_per_s * self.forecast.step_flop / self.settings.batch_size / peak
+
+    def _attainable_flop_per_s(self) -> float | None:
+        if self.device.type != "cuda" or self.precision == "fp32":
+            return None
+        return attainable_flop_per_s(torch.cuda.get_device_name(self.device))
+
+    def hours(self) -> tuple[float, float] | None:
+        """Shortest and longest likely time of the run; None on a device that is not known."""
+        peak = self._attainable_flop_per_s()
+        if peak is None:
+            return None
+        at_the_bound = self.forecast.step_flop * self.settings.accumulation * self.total_steps / peak / 3600
+        slow, fast = LIKELY_SHARES
+        return at_the_bound / fast, at_the_bound / slow
+
+    def disk_bytes(self) -> int:
+        """What the run will write into its folder."""
+        settings = self.settings
+        saves = self.total_steps // settings.save_every if settings.save_every else 1
+        kept = min(saves, settings.keep_last + 1) if settings.keep_last else max(1, saves)
+        forms = 2 if settings.kind == "full" and settings.save_as == "both" else 1
+        state = self.num_trainable * (4 + OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES))
+        return kept * forms * self.file_bytes + 2 * state
+
+    # What a person and a machine are shown
+
+    def facts_shown(self) -> dict[str, str]:
+        """The plan in lines of a name and a text."""
+        settings = self.settings
+        batch = f"{settings.batch_size}"
+        if settings.accumulation > 1:
+            batch += f" x {settings.accumulation} accumulated"
+        epochs = self.total_images / max(self.repeats_sum, 1e-9)
+        lines = {
+            "data": f"{self.data.root} ({self.data.layout}): {len(self.data.examples):,} pictures, seen "
+            f"{self.repeats_sum:,.2f} times in one pass",
+            "course": f"{self.total_steps:,} steps of batch {batch}: {self.total_images:,} pictures, "
+            f"{epochs:,.1f} passes",
+            "base": self._base(),
+            "what learns": self._learns(),
+            "learning rate": self._rates(),
+            "arithmetic": f"{self.precision} on {self._device_name()}",
+            "memory": self._memory(),
+            "disk": f"{format_bytes(self.disk_bytes())} in {self.folder.path}",
+        }
+        hours = self.hours()
+        if hours is not None:
+            lines["time"] = (
+                f"{hours[0]:.1f} to {hours[1]:.1f} hours, at half and a quarter of the GPU's bound"
+            )
+        return lines
+
+    def lines(self) -> Iterator[str | Table]:
+        """The plan, for a person."""
+        for name, text in self.facts_shown().items():
+            yield f"{name}: {text}"
+        yield Table("buckets", self.bucket_rows()[:ROWS_SHOWN])
+        yield Table("folders", self.folder_rows()[:ROWS_SHOWN])
+        if self.changed:
+            rows = [
+                {"setting": name, "preset": _shown(before), "here": _shown(after), "from": self.sources[name]}
+                for name, (before, after) in self.changed.items()
+            ]
+            yield Table("other than the preset", rows)
+        for problem in self.problems:
+            yield f"note: {problem}"
+
+    def bucket_rows(self) -> list[dict[str, Any]]:
+        """Pictures and visits a pass by bucket, the fullest first."""
+        pictures = Counter(example.bucket for example in self.data.examples)
+        seen: dict[Bucket, Fraction] = {}
+        for example in self.data.examples:
+            seen[example.bucket] = seen.get(example.bucket, Fraction(0)) + example.repeats
+        return [
+            {
+                "bucket": str(bucket),
+                "pictures": pictures[bucket],
+                "seen a pass": round(float(count), 2),
+                "batches a pass": round(float(count) / self.settings.batch_size, 2),
+            }
+            for bucket, count in sorted(seen.items(), key=lambda pair: (-pair[1], pair[0]))
+        ]
+
+    def folder_rows(self) -> list[dict[str, Any]]:
+        """Pictures, repeats and visits a pass by folder, the most seen first."""
+        ones: dict[str, list[Example]] = {}
+        for example in self.data.examples:
+            ones.setdefault(example.concept or ".", []).append(example)
+        rows = [
+            {
+                "folder": concept,
+                "pictures": len(examples),
+                "seen a pass": round(float(sum(one.repeats for one in examples)), 2),
+            }
+            for concept, examples in ones.items()
+        ]
+        return sorted(rows, key=lambda row: (-row["seen a pass"], row["folder"]))
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan, for a machine; also what settings.json keeps."""
+        return {
+            "settings": as_json(self.settings),
+            "sources": dict(self.sources),
+            "plan": self.facts_shown(),
+            "total_steps": self.total_steps,
+            "total_images": self.total_images,
+            "num_trainable": self.num_trainable,
+            "file_bytes": self.file_bytes,
+            "memory_bytes": self.memory_bytes,
+            "step_flop": self.forecast.step_flop,
+            "disk_bytes": self.disk_bytes(),
+            "buckets": self.bucket_rows(),
+            "folders": self.folder_rows(),
+            "other_than_the_preset": {
+                name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
+            },
+            "problems": list(self.problems),
+        }
+
+    def _base(self) -> str:
+        facts, diffusion = self.facts, self.facts.models.diffusion
+        return (
+            f"{self.settings.base} ({facts.kind}): Stable Diffusion 1.x, {diffusion.prediction_type}, "
+            f"{sum(facts.num_parameters.values()) / 1e6:,.1f} million numbers, "
+            f"{format_bytes(facts.size_bytes)}"
+        )
+
+    def _learns(self) -> str:
+        settings = self.settings
+        layers = ", ".join(
+            f"{count} layers of the {part}" for part, count in self.num_layers.items() if count
+        )
+        size = format_bytes(self.file_bytes)
+        text = f"{settings.kind}: {layers}; {self.num_trainable:,} numbers; a file of {size}"
+        if settings.kind == "full":
+            return text
+        scale = f"alpha/rank {settings.linear_alpha / settings.linear_dim:.4g}"
+        if settings.conv_dim:
+            scale += f" linear, {settings.conv_alpha / settings.conv_dim:.4g} convolutions"
+        return f"{text}; {scale}"
+
+    def _rates(self) -> str:
+        settings = self.settings
+        unet, text = learning_rates(settings)
+        rates = f"{unet:g}" if unet == text else f"UNet {unet:g}, text encoder {text:g}"
+        return f"{rates}, {settings.lr_schedule}, {settings.optimizer}"
+
+    def _device_name(self) -> str:
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)} ({self.device})"
+        return str(self.device)
+
+    def _memory(self) -> str:
+        forecast = self.forecast
+        there = available_bytes(self.device)
+        return (
+            f"about {format_bytes(self.memory_bytes)} of {format_bytes(there)}: model "
+            f"{format_bytes(forecast.weight_bytes)}, what learns {format_bytes(forecast.trainable_bytes)}, "
+            f"activations {format_bytes(forecast.activation_bytes)}"
+        )
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory of a device: of the whole GPU, or of the machine as far as this process may use it."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    total = int(psutil.virtual_memory().total)
+    limit = memory_limit_bytes()
+    return min(total, limit) if limit else total
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,131 @@
+"""How large a run is, worked out on models without numbers: what learns, its file, a forecast of a step."""
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainers.adapters.network import attach
+from trainers.conditioning import encode, num_chunks
+from trainers.dataset import Example
+from trainers.export import file_bytes
+from trainers.forecast import Forecast, MetaModel, StepSizes, forecast_step
+from trainers.methods import adapter_spec, checkpoint_activations, move
+from trainers.models import BaseFacts
+from trainers.precision import DTYPES, Precision
+from trainers.sd1 import single_file_tensors
+from trainers.train_settings import Settings
+
+OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2}  # of one trainable number in the optimizer's memory
+OWN_OPTIMIZER_BYTES = 8  # of a class of one's own, which is not known
+NAMES = {"unet": "UNet", "text_encoder": "text encoder"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """What a run trains and writes.
+
+    Args:
+        num_layers: {part in words: layers that learn}.
+        file_bytes: of one saved model, but for its metadata.
+    """
+
+    num_trainable: int
+    num_layers: Mapping[str, int]
+    file_bytes: int
+    forecast: Forecast
+
+
+def model_sizes(
+    settings: Settings, facts: BaseFacts, examples: Sequence[Example], precision: Precision
+) -> ModelSizes:
+    """Sizes of a run on a base model; nothing of the model's size is allocated.
+
+    Raises:
+        InputError, SettingsError: the model is not of this family, or the settings do not go together.
+    """
+    found: dict[str, Any] = {}
+    with torch.device("meta"):
+        model = _meta_model(settings, facts, precision, found)
+    forecast = forecast_step(
+        model,
+        _step_sizes(settings, facts, examples),
+        dtype=DTYPES[precision],
+        optimizer_bytes=OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES),
+    )
+    return ModelSizes(
+        num_trainable=found["num_trainable"],
+        num_layers=found["num_layers"],
+        file_bytes=found["file_bytes"],
+        forecast=forecast,
+    )
+
+
+def _meta_model(
+    settings: Settings, facts: BaseFacts, precision: Precision, found: dict[str, Any]
+) -> MetaModel:
+    """The model with its method attached; what is counted on the way goes into `found`."""
+    unet, text_encoder = copy.deepcopy(facts.models.unet), copy.deepcopy(facts.models.text_encoder)
+    if settings.kind != "full":
+        for module in (unet, text_encoder):
+            move(module, torch.device("meta"), DTYPES[precision])
+    if settings.kind == "full":
+        trainable = _full(settings, unet, text_encoder, found)
+        tensors = single_file_tensors(unet, text_encoder, facts.models.vae)
+        dtype = DTYPES[settings.save_precision]
+        found["file_bytes"] = file_bytes({name: one.to(dtype) for name, one in tensors.items()}, {})
+    else:
+        network = attach(adapter_spec(settings), unet, text_encoder, seed=settings.seed)
+        trainable = [one.flat for one in network.factors.values()]
+        found["num_layers"] = dict(
+            Counter(
+                NAMES["unet" if key.startswith("lora_unet") else "text_encoder"] for key in network.layers
+            )
+        )
+        found["file_bytes"] = network.file_bytes(DTYPES[settings.save_precision], {})
+    found["num_trainable"] = sum(one.numel() for one in trainable)
+    if settings.gradient_checkpointing:
+        checkpoint_activations(unet, text_encoder if settings.trains_text_encoder else None)
+
+    def encoded(token_ids: Tensor) -> Tensor:
+        with torch.set_grad_enabled(settings.trains_text_encoder):
+            return encode(text_encoder, token_ids, clip_skip=settings.clip_skip)
+
+    return MetaModel(unet, text_encoder, encoded, trainable)
+
+
+def _full(
+    settings: Settings, unet: nn.Module, text_encoder: nn.Module, found: dict[str, Any]
+) -> list[Tensor]:
+    learning = {
+        "unet": (unet, settings.trains_unet),
+        "text_encoder": (text_encoder, settings.trains_text_encoder),
+    }
+    trainable: list[Tensor] = []
+    found["num_layers"] = {}
+    for part, (module, learns) in learning.items():
+        module.requires_grad_(learns)
+        if learns:
+            trainable += list(module.parameters())
+            layers = sum(1 for one in module.modules() if isinstance(one, nn.Linear | nn.Conv2d))
+            found["num_layers"][NAMES[part]] = layers
+    return trainable
+
+
+def _step_sizes(settings: Settings, facts: BaseFacts, examples: Sequence[Example]) -> StepSizes:
+    """Of a batch of the largest bucket."""
+    largest = max((example.bucket for example in examples), key=lambda bucket: bucket.area_px)
+    models = facts.models
+    return StepSizes(
+        latents=(
+            settings.batch_size,
+            models.latent_channels,
+            largest.height_px // models.latent_factor,
+            largest.width_px // models.latent_factor,
+        ),
+        token_ids=(settings.batch_size, num_chunks(settings.max_tokens), models.max_text_tokens),
+    )

@@ -1,0 +1,368 @@
+"""One run, from its settings to its files: what the loop is given, and what happens beside it."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from pipeline import console
+from pipeline.console import LOG
+from pipeline.errors import InterruptedRunError, LockedError
+from pipeline.files import format_bytes, write_atomic
+from pipeline.interruption import Interruption, interruptible
+from pipeline.made_folders import mark_made
+from trainers.batches import Batches
+from trainers.checkpoints import State, compare_conditions, load_state, save_state
+from trainers.export import FileHashes
+from trainers.latents import LatentCache, size_bytes
+from trainers.loop import Run, train_loop
+from trainers.losses import cumulative_alphas
+from trainers.metadata import file_metadata, learning_rates, recipe
+from trainers.methods import Method, make_method
+from trainers.metrics import Metrics
+from trainers.models import Models, load_models
+from trainers.optimizers import make_optimizer, parse_arguments
+from trainers.precision import Stepper
+from trainers.prepared import Prepared, available_bytes
+from trainers.sample_sheet import SampleSheet
+from trainers.samples import sample_images, save_sample
+from trainers.schedules import lr_schedule
+from trainers.text_outputs import TextOutputs
+from trainers.train_settings import Settings
+
+CACHED_DTYPE = torch.float16  # of mean and deviation: rounded by less than the deviation itself
+LITTLE = 0.1  # of a GPU's memory, that latents may take
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run made."""
+
+    steps: int
+    made: list[tuple[Path, FileHashes | None]] = field(default_factory=list)
+    smoothed_loss: float | None = None
+
+
+def run_training(prepared: Prepared) -> Outcome:
+    """Carry out what was prepared, from the start or from the newest state.
+
+    Raises:
+        SettingsError: the run was begun with other settings.
+        InterruptedRunError: asked to stop; model and state are saved.
+        NotFiniteError, DiskFullError, DeviceError: what was saved is whole.
+    """
+    folder = prepared.folder
+    folder.prepare()
+    with ExitStack() as stack:
+        stack.enter_context(_locked(folder.state_folder))
+        stack.enter_context(console.log_file(folder.log_path))
+        interruption = stack.enter_context(interruptible())
+        for mark in mark_made(folder.path, "train"):
+            write_atomic(mark.path, mark.content)
+        folder.write_settings(prepared.as_json())
+        return _Training(prepared, interruption).run()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / "lock", timeout=0.2)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LockedError(
+            f"another celforge is training in {folder.parent}", hint="wait for it, or give another --name"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Training:
+    """The parts of a run that the loop does not see; `after_step` and `measured` are its events."""
+
+    def __init__(self, prepared: Prepared, interruption: Interruption) -> None:
+        self.prepared = prepared
+        self.settings: Settings = prepared.settings
+        self.folder = prepared.folder
+        self._interruption = interruption
+        self._outcome = Outcome(prepared.total_steps)
+        self._saved_step = -1
+
+    def run(self) -> Outcome:
+        """Load, cache, resume, train, save."""
+        settings, prepared = self.settings, self.prepared
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        self.models: Models = load_models(
+            settings.base, vae=settings.vae, state_folder=prepared.project.state_folder
+        )
+        cache = self._fill_cache()
+        self.visits = prepared.visits()
+        self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
+        self.stepper = self._stepper()
+        start = self._resume()
+        if start >= prepared.total_steps:
+            LOG.info("%s has all its %s steps already", self.folder.path, f"{start:,}")
+            self._outcome.made = [(self.folder.model_path(), None)]
+            return self._outcome
+        self.metrics = Metrics(
+            self.folder.metrics_path,
+            resumed_step=start,
+            tensorboard_folder=self.folder.path / "tensorboard" if settings.tensorboard else None,
+        )
+        try:
+            self._train(start, cache)
+        finally:
+            self.metrics.close()
+        self._outcome.smoothed_loss = self.metrics.smoothed_loss
+        return self._outcome
+
+    def _fill_cache(self) -> LatentCache:
+        """Latents of every picture; those that cannot be read are left out of the run."""
+        prepared, settings, vae = self.prepared, self.settings, self.models.vae
+        workers = settings.workers or os.cpu_count() or 1
+        cache = LatentCache.open(
+            prepared.project.state_folder / "cache" / "latents",
+            vae_identity=self.models.source.vae_sha256,
+            dtype=CACHED_DTYPE,
+        )
+        missing = len(cache.missing(prepared.data.examples, workers=workers))
+        if missing:
+            with console.progress("latents", missing, "image") as bar:
+                failures = cache.fill(
+                    prepared.data.examples,
+                    vae,
+                    device=prepared.device,
+                    batch_size=settings.vae_batch_size,
+                    workers=workers,
+                    on_done=bar.advance,
+                    should_stop=lambda: self._interruption.is_asked,
+                )
+            self._interruption.check()
+            prepared.leave_out(failures)
+        vae.to("cpu")
+        return cache
+
+    def _latents_on(self, cache: LatentCache) -> torch.device:
+        """Where latents are gathered: on the GPU when all of them take little of its memory."""
+        device, models = self.prepared.device, self.models
+        if device.type != "cuda":
+            return torch.device("cpu")
+        needed = size_bytes(
+            self.prepared.data.examples,
+            latent_factor=models.latent_factor,
+            channels=models.latent_channels,
+            dtype=CACHED_DTYPE,
+        )
+        if needed > LITTLE * available_bytes(device):
+            return torch.device("cpu")
+        cache.preload(self.prepared.data.examples, device)
+        return device
+
+    def _stepper(self) -> Stepper:
+        settings, prepared = self.settings, self.prepared
+        unet_rate, text_rate = learning_rates(settings)
+        groups = self.method.parameter_groups({"unet": unet_rate, "text_encoder": text_rate})
+        self.learning_rates = [float(group["lr"]) for group in groups]
+        arguments = {"weight_decay": settings.weight_decay} | parse_arguments(settings.optimizer_arg)
+        optimizer = make_optimizer(settings.optimizer, groups, arguments)
+        return Stepper(
+            optimizer, self.method.parameters(), prepared.device, prepared.precision, settings.max_grad_norm
+        )
+
+    def _resume(self) -> int:
+        """Take the newest state back. Returns: steps that are done."""
+        states = self.folder.states()
+        if not states:
+            return 0
+        step, path = states[-1]
+        state = load_state(path)
+        for sentence in compare_conditions(
+            state.conditions, self._conditions(), accept_changes=self.settings.accept_changes
+        ):
+            LOG.warning("%s, from step %s on", sentence, f"{step:,}")
+        self.method.load(state.tensors)
+        self.stepper.load_state_dict(dict(state.stepper))
+        LOG.info("going on from step %s of %s", f"{step:,}", f"{self.prepared.total_steps:,}")
+        self._saved_step = step
+        return step
+
+    def _conditions(self) -> dict[str, Any]:
+        return {
+            **recipe(self.settings),
+            "precision": self.prepared.precision,
+            "base_sha256": self.models.source.sha256,
+            "vae_sha256": self.models.source.vae_sha256,
+            **self.prepared.data_digests(),
+        }
+
+    def _train(self, start: int, cache: LatentCache) -> None:
+        settings, prepared = self.settings, self.prepared
+        alphas = cumulative_alphas(self.models.diffusion)
+        unet: Any = self.models.unet
+        run = Run(
+            models=self.models,
+            method=self.method,
+            stepper=self.stepper,
+            batches=Batches(
+                settings,
+                prepared.data.examples,
+                self.visits,
+                cache,
+                self.models,
+                latents_on=self._latents_on(cache),
+            ),
+            texts=TextOutputs(
+                self.models,
+                settings,
+                prepared.device,
+                is_learning=settings.trains_text_encoder,
+                captions_vary=prepared.captions_vary,
+            ),
+            alphas=alphas.to(prepared.device),
+            lr_schedule=lr_schedule(
+                settings.lr_schedule,
+                prepared.total_steps,
+                warmup=settings.warmup,
+                decay_ratio=settings.decay_ratio,
+            ),
+            learning_rates=self.learning_rates,
+            device=prepared.device,
+            precision=prepared.precision,
+            accumulation=settings.accumulation,
+            log_every=settings.log_every,
+            unet=torch.compile(unet, dynamic=False) if settings.compile else unet,
+        )
+        if start == 0 and settings.sample_at_start:
+            self._draw(0)
+        with console.progress(settings.run_name, prepared.total_steps, "step") as self.bar:
+            self.bar.advance(start)
+            train_loop(run, start, prepared.total_steps, self)
+        self._save_models(None)
+        self._save_state(prepared.total_steps)
+
+    # Events of the loop
+
+    def measured(self, step: int, values: dict[str, Any]) -> None:
+        """Write a line of metrics, and say it beside the bar."""
+        share = self.prepared.share_of_bound(values["images_per_s"])
+        if share is not None:
+            values = {**values, "share_of_bound": share}
+        self.metrics.write(step, {**values, "epoch": self._epoch(step), "time_s": round(time.time(), 3)})
+        loss = self.metrics.smoothed_loss or 0.0
+        text = f"loss {loss:.4f}  lr {values['learning_rate']:.2e}  {values['images_per_s']:.1f} img/s"
+        if share is not None:
+            text += f" ({share:.0%} of the bound)"
+        if "memory_bytes" in values:
+            text += f"  {format_bytes(values['memory_bytes'])}"
+        if values.get("skipped_steps"):
+            text += f"  {values['skipped_steps']} steps skipped"
+        self.bar.say(text)
+
+    def after_step(self, step: int) -> None:
+        """Save and draw when it is due; stop when asked.
+
+        Raises:
+            InterruptedRunError: asked to stop.
+        """
+        settings, is_last = self.settings, step == self.prepared.total_steps
+        self.bar.advance()
+        if self._interruption.is_asked and not is_last:
+            self._save_models(step)
+            self._save_state(step)
+            raise InterruptedRunError(
+                f"interrupted after step {step:,}; model and state are saved",
+                hint="run the same command again to go on",
+            )
+        if not is_last and _is_due(step, settings.save_every):
+            self._save_models(step)
+        if not is_last and _is_due(step, settings.state_every or settings.save_every):
+            self._save_state(step)
+        if is_last or _is_due(step, settings.sample_every):
+            self._draw(step)
+
+    # Files
+
+    def _save_models(self, step: int | None) -> None:
+        metadata = file_metadata(
+            self.settings,
+            self.models,
+            self.prepared.data.examples,
+            step=self.prepared.total_steps if step is None else step,
+            total_steps=self.prepared.total_steps,
+            batches_per_epoch=self.visits.batches_per_epoch,
+            precision=self.prepared.precision,
+        )
+        for path, hashes in self.method.save(self.folder, step, metadata):
+            self._outcome.made.append((path, hashes))
+            known = f" (AutoV2 {hashes.auto_v2}, AutoV3 {hashes.auto_v3})" if hashes else ""
+            LOG.info("saved %s%s", path.name, known)
+        if step is not None:
+            self.folder.forget_old_models(self.settings.keep_last, step)
+
+    def _save_state(self, step: int) -> None:
+        if step == self._saved_step:
+            return
+        state = State(step, self.method.tensors(), self.stepper.state_dict(), self._conditions())
+        save_state(self.folder.state_path(step), state)
+        self.folder.forget_old_states()
+        self._saved_step = step
+
+    def _draw(self, step: int) -> None:
+        """The prompts as the model draws them now; those of this step that are there are not drawn again.
+
+        Too little memory for it is said, and never ends the training.
+        """
+        folder, settings, models = self.folder, self.settings, self.models
+        paths = [folder.sample_path(step, prompt.number) for prompt in self.prepared.prompts]
+        if all(path.exists() for path in paths):
+            return
+        drawn = sample_images(
+            models,
+            self.prepared.prompts,
+            clip_skip=settings.clip_skip,
+            max_tokens=settings.max_tokens,
+            device=self.prepared.device,
+            dtype=self.prepared.dtype,
+            batch_size=settings.sample_batch_size,
+            seed=settings.seed,
+            should_stop=lambda: self._interruption.is_asked,
+        )
+        facts = {
+            "Model": models.source.name,
+            "Model hash": models.source.sha256[:10],
+            "Clip skip": settings.clip_skip,
+            "Trained": f"{settings.kind} {settings.run_name}, step {step}",
+        }
+        folder.samples_folder.mkdir(exist_ok=True)
+        try:
+            for path, (prompt, image) in zip(paths, drawn, strict=False):
+                save_sample(path, image, prompt, step=step, facts=facts)
+        except torch.OutOfMemoryError:
+            LOG.warning(
+                "too little memory to draw at step %s: give smaller pictures in --prompts", f"{step:,}"
+            )
+            return
+        SampleSheet.read(folder.samples_folder.glob("*.png")).save(folder.sheet_path)
+
+    def _epoch(self, step: int) -> float:
+        return round(step * self.settings.accumulation / max(1, self.visits.batches_per_epoch), 3)
+
+
+def _is_due(step: int, every: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def hashes_of(made: list[tuple[Path, FileHashes | None]]) -> Mapping[str, Mapping[str, str]]:
+    """{file: its hashes}, for the report."""
+    return {
+        path.name: {"AutoV2": one.auto_v2, "AutoV3": one.auto_v3, "sha256": one.sha256}
+        for path, one in made
+        if one is not None
+    }
