@@ -68,6 +68,7 @@ class Tokenizer:
             if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
                 vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
                 lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+                vocabulary[BEGIN], vocabulary[END]
                 inner = byte_pair_tokenizer(vocabulary, _merges(lines))
             else:
                 inner = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

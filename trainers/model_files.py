@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,13 +182,19 @@ def _outline(entry: Any, name: str) -> Tensor:
     return torch.empty(entry.get_shape(), dtype=dtype, device="meta")
 
 
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # files of torch before 1.6 cannot be mapped
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _read_pickle(path: Path, meta: bool) -> dict[str, Tensor]:
     """Weights of a .ckpt; nothing in it is ever run."""
     try:
-        try:
-            read: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError:  # files of torch before 1.6 cannot be mapped
-            read = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it then refuses, or reads
+            read = _load(path)
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} holds objects of Python beside its weights, and celforge never runs what a file brings",

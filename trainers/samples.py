@@ -6,6 +6,7 @@ Noise is drawn on the CPU, keyed by each prompt's own seed: neither device nor b
 import inspect
 import io
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -31,15 +32,15 @@ SAMPLE_KEY = "celforge.sample"  # step and prompt as JSON, for the contact sheet
 
 def sized(prompt: Prompt, models: Models, *, seed: int) -> Prompt:
     """A prompt with its size and seed said: sizes are cut down to whole latents."""
-    width, height = prompt.width_px, prompt.height_px
     side, factor = models.sample_size_px, models.latent_factor
-    if prompt.aspect_ratio > 0 and not (width or height):
+    width, height = prompt.width_px or side, prompt.height_px or side
+    if prompt.aspect_ratio > 0 and not (prompt.width_px or prompt.height_px):
         width = round(side * prompt.aspect_ratio**0.5)
         height = round(side / prompt.aspect_ratio**0.5)
-    width, height = ((one or side) // factor * factor for one in (width, height))
+    width, height = (one // factor * factor for one in (width, height))
     if not width or not height:
         raise InputError(
-            f"a sample of {prompt.width_px}x{prompt.height_px} px is less than a latent",
+            f"the sample of {prompt.text!r} is less than a latent wide or high",
             hint="write --w 512 --h 512",
         )
     own_seed = seed + prompt.number if prompt.seed is None else prompt.seed
@@ -60,7 +61,7 @@ def sample_images(
 ) -> Iterator[tuple[Prompt, Image.Image]]:
     """Make one picture of each prompt with the model as it is now, adapters included.
 
-    RNG states, training modes, devices, dtypes and gradients are left as found, also when it ends early.
+        dtype: of autocast; the VAE works in its own, fp32 as loaded, for its states leave the range of fp16.
 
     Args:
         dtype: of autocast; the VAE works in fp32 always, for its activations leave the range of fp16.
@@ -102,6 +103,8 @@ def _undisturbed(models: Models, device: torch.device) -> Iterator[None]:
     modes = [(one, one.training) for module in modules for one in module.modules()]
     places = [_device(module) for module in modules]
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", DeprecationWarning)  # of numpy, for what schedulers of diffusers do
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         stack.enter_context(
             torch.compiler.set_stance("force_eager")
@@ -172,7 +175,7 @@ def _noise(models: Models, prompt: Prompt, generator: torch.Generator) -> Tensor
 
 
 def _decode(models: Models, latents: Tensor) -> Image.Image:
-    """[channels, height, width] of scaled latents to RGB; one at a time: the VAE takes the most memory."""
+    """[channels, height, width] of scaled latents to RGB; one at a time, for the VAE takes most memory."""
     weights = next(models.vae.parameters())
     unscaled = latents[None].to(weights.device) / models.scaling_factor + models.shift_factor
     pixels = models.vae.decode(unscaled.to(weights.dtype)).sample[0].float()
