@@ -33,7 +33,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
 from pipeline.batches import run_in_batches  # noqa: E402 - found by the path above
-from pipeline.images import read_image  # noqa: E402 - found by the path above
+from pipeline.images import read_image, read_pixels  # noqa: E402 - found by the path above
 from pipeline.tagging.pixels import Fit, Recipe, prepare_picture  # noqa: E402 - found by the path above
 from pipeline.tagging.probabilities import pack  # noqa: E402 - found by the path above
 
@@ -72,8 +72,8 @@ def kohya_pixels(path: Path) -> np.ndarray:
 
 
 def our_pixels(path: Path, recipe: Recipe = KOHYA, *, fast: bool = False) -> np.ndarray:
-    picture = read_image(path, reduce_to_px=2 * SIZE if fast else None)
-    return prepare_picture(picture.pixels, recipe, SIZE)
+    whole = read_image(path, reduce_to_px=2 * SIZE).pixels if fast else read_pixels(path)
+    return prepare_picture(whole, recipe, SIZE)
 
 
 def cpu_ms(work: Callable[[Path], Any], paths: Sequence[Path]) -> float:
@@ -84,8 +84,27 @@ def cpu_ms(work: Callable[[Path], Any], paths: Sequence[Path]) -> float:
     return 1000 * (time.process_time() - started) / len(paths)
 
 
+def bare_decode(path: Path) -> np.ndarray:
+    """What no way of reading the same pixels can do without."""
+    import cv2
+
+    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
+def bare_area(path: Path) -> Callable[[Path], Any]:
+    """OpenCV's own filter on the picture alone, without margins."""
+    import cv2
+
+    decoded = bare_decode(path)
+    size = (SIZE, SIZE * decoded.shape[0] // decoded.shape[1])
+    return lambda _: cv2.resize(decoded, size, interpolation=cv2.INTER_AREA)
+
+
 def pixels(paths: Sequence[Path]) -> None:
-    """One thread; OpenCV's own threads count as processor time too."""
+    """One thread for everybody: OpenCV's own threads would count as processor time too."""
+    import cv2
+
+    cv2.setNumThreads(1)
     differing = sum(not np.array_equal(kohya_pixels(path), our_pixels(path)) for path in paths[:40])
     fast_error = np.mean([np.abs(kohya_pixels(p) - our_pixels(p, fast=True)).mean() for p in paths[:10]])
     peer = cpu_ms(kohya_pixels, paths)
@@ -94,6 +113,8 @@ def pixels(paths: Sequence[Path]) -> None:
         "ours, the same pixels (area)": cpu_ms(our_pixels, paths),
         "ours, bicubic": cpu_ms(lambda path: our_pixels(path, WD), paths),
         "ours, area, fast decode": cpu_ms(lambda path: our_pixels(path, fast=True), paths),
+        "of ours: the bare decoder": cpu_ms(bare_decode, paths),
+        "of ours: the bare area filter": cpu_ms(bare_area(paths[0]), paths),
     }
     for name, value in rows.items():
         print(f"{name:32} {value:7.1f} ms-cpu   {value / peer:5.2f} of kohya's")

@@ -142,6 +142,30 @@ def read_image(source: Path | bytes, *, reduce_to_px: int | None = None) -> Pict
     return Picture(np.array(pixels, order="C"), header)
 
 
+def read_pixels(source: Path | bytes) -> Pixels:
+    """The pixels of `read_image`, those of usual JPEGs by OpenCV: a third less work for the very same ones.
+
+    Both stand on libjpeg-turbo. Upright YCbCr goes the short way; all else, and all that OpenCV does not
+    decode, goes through `read_image`, which says what is wrong with it. Not for finding damaged files:
+    damage behind the last pixel may pass, and libjpeg remarks on damage on the terminal.
+
+    Raises:
+        UnreadableImageError: as `read_image`.
+    """
+    with _opened(source, is_whole=True) as (image, container):
+        is_usual = container.is_usual_jpeg and container.orientation == 1
+        body = container.body.getvalue() if is_usual and isinstance(container.body, io.BytesIO) else None
+        size = image.size
+    if body is not None:
+        import cv2
+
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        decoded = cv2.imdecode(np.frombuffer(body, np.uint8), flags)
+        if decoded is not None and decoded.shape[1::-1] == size:
+            return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB, dst=decoded), np.uint8)
+    return read_image(source).pixels
+
+
 def _reduce(image: JpegImageFile, long_side_px: int) -> None:
     """Ask the decoder for fewer pixels: Pillow takes the strongest reduction that keeps both sides."""
     width, height = image.size
