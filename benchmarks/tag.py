@@ -33,7 +33,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
 from pipeline.batches import run_in_batches  # noqa: E402 - found by the path above
-from pipeline.images import read_image, read_pixels  # noqa: E402 - found by the path above
+from pipeline.images import read_pixels  # noqa: E402 - found by the path above
 from pipeline.tagging.pixels import Fit, Recipe, prepare_picture  # noqa: E402 - found by the path above
 from pipeline.tagging.probabilities import pack  # noqa: E402 - found by the path above
 
@@ -72,8 +72,8 @@ def kohya_pixels(path: Path) -> np.ndarray:
 
 
 def our_pixels(path: Path, recipe: Recipe = KOHYA, *, fast: bool = False) -> np.ndarray:
-    whole = read_image(path, reduce_to_px=2 * SIZE).pixels if fast else read_pixels(path)
-    return prepare_picture(whole, recipe, SIZE)
+    decoded = read_pixels(path, reduce_to_px=2 * SIZE if fast else None)
+    return prepare_picture(decoded, recipe, SIZE)
 
 
 def cpu_ms(work: Callable[[Path], Any], paths: Sequence[Path]) -> float:

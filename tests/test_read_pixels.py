@@ -60,6 +60,19 @@ def test_pixels_are_those_of_pillow(
     assert found.flags.c_contiguous
 
 
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize(("width", "height"), [(331, 170), (170, 331), (64, 64), (7, 300), (11, 9)])
+def test_reduced_pixels_are_those_of_pillow_too(
+    width: int, height: int, subsampling: str, decoded_by_opencv: list[int]
+) -> None:
+    data = encoded(drawn(width, height), subsampling=subsampling)
+    for least in (1, 20, 41, 80, 165, 400):
+        assert np.array_equal(
+            read_pixels(data, reduce_to_px=least), read_image(data, reduce_to_px=least).pixels
+        )
+    assert len(decoded_by_opencv) == 6
+
+
 def test_usual_jpegs_take_the_short_way(decoded_by_opencv: list[int]) -> None:
     for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
         read_pixels(encoded(drawn(33, 17), subsampling=subsampling))

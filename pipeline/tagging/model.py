@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, SettingsError
 from pipeline.hub import HubFile, Ledger, fetch, known_sha256
-from pipeline.images import read_image, read_pixels
+from pipeline.images import read_pixels
 from pipeline.onnx import Device, Session, open_session
 from pipeline.settings import Json, nearest
 from pipeline.tagging.entries import (
@@ -216,10 +216,8 @@ class TaggerModel:
 
     def prepare(self, file: "MediaFile") -> NDArray[Any]:
         """One picture as the model takes it."""
-        if self._fast_decode:
-            pixels = read_image(file.path, reduce_to_px=FAST_DECODE_SIDES * self._size_px).pixels
-        else:
-            pixels = read_pixels(file.path)
+        at_least = FAST_DECODE_SIDES * self._size_px if self._fast_decode else None
+        pixels = read_pixels(file.path, reduce_to_px=at_least)
         prepared = prepare_picture(pixels, self._tagger.recipe, self._size_px)
         return prepared.astype(self._session.input_dtype, copy=False)
 
