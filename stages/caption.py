@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.caption_files import CAPTION, shared_captions
+from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import MediaFile
-from pipeline.characters import Character, NameBook, characters_of
+from pipeline.characters import Character, NameBook, characters_of_job
 from pipeline.clip_tokens import MAX_TOKENS, is_one_token
-from pipeline.command_table import section_names
 from pipeline.errors import InputError, SettingsError
 from pipeline.job import Job, Report, no_images
 from pipeline.known_facts import all_facts
 from pipeline.layouts.captions import DEFAULT_SEPARATOR, tag_key, tag_text
 from pipeline.plan import Plan
-from pipeline.project import load_toml
 from pipeline.settings import option
 from stages.caption_choice import ChoiceRules, Chooser
-from stages.caption_lines import JSONL_NAME, Lines
 from stages.caption_text import FIELDS, Field, TextRules, check_template
 from stages.caption_writing import Writer, count_reasons, plan_side_file
 from stages.captioners import STEP, load_captioner
@@ -151,8 +149,7 @@ class Settings:
 def run(job: Job, settings: Settings) -> Report:
     """Write the caption of every picture below the job's folder, or tell of one."""
     check(settings)
-    toml_path = job.project.config_path
-    characters = characters_of(load_toml(toml_path, section_names()), toml_path)
+    characters = characters_of_job(job)
     rules = text_rules(settings, characters)
     chooser = Chooser(choice_rules(settings), rules)
     files = job.images()

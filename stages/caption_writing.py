@@ -23,11 +23,11 @@ from pipeline.caption_files import (
     read_edit,
     text_sha256,
 )
+from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import Fact, MediaFile
 from pipeline.errors import InputError, PipelineError
 from pipeline.job import Job
 from pipeline.scan import hash_file
-from stages.caption_lines import JSONL_NAME, Lines
 from stages.caption_text import Composed
 
 PREVIEW_LETTERS = 300

@@ -191,6 +191,42 @@ def test_an_edit_that_changes_nothing_leaves_nothing_to_undo(celforge: Celforge,
     assert "nothing to take back" in celforge("undo", folder).stderr
 
 
+def test_forgetting_hands_tags_back_to_the_tagger_and_undo_brings_them_back(
+    celforge: Celforge, folder: Path
+) -> None:
+    before = found(folder, "solo")
+    celforge("tags", folder, "--rename", "solo=alone")
+    celforge("tags", folder, "--search", "tags=0", "--add", "empty")
+    preview = celforge("tags", folder, "--forget", "tags", "--search", "alone", "--dry-run", "--json")
+    assert preview.json["forgotten"] == {"tags": len(before), "characters": 0, "caption": 0}
+    assert found(folder, "alone") == before  # a dry run changes nothing
+    shown = celforge("tags", folder, "--forget", "tags", "--search", "alone", "--dry-run").stdout
+    assert "alone" in shown
+    assert "-> " in shown
+    answer = celforge("tags", folder, "--forget", "tags", "--search", "alone", "--json")
+    assert answer.exit_code == 0
+    assert answer.json["forgotten"]["tags"] == len(before)
+    assert (found(folder, "alone"), found(folder, "solo")) == ([], before)
+    assert found(folder, "empty") == ["d", "e"]  # others stay edited
+    assert celforge("undo", folder).exit_code == 0
+    assert (found(folder, "alone"), found(folder, "solo")) == (before, [])
+
+
+def test_forgetting_what_nobody_said_changes_nothing(celforge: Celforge, folder: Path) -> None:
+    answer = celforge("tags", folder, "--forget", "tags", "--forget", "caption", "--json")
+    assert (answer.exit_code, answer.json["forgotten"]) == (0, {"tags": 0, "characters": 0, "caption": 0})
+    assert found(folder, "char:Sabine") == ["a"]
+    answer = celforge("tags", folder, "--forget", "characters", "--json")
+    assert answer.json["forgotten"]["characters"] == 1
+    assert found(folder, "char:Sabine") == []
+
+
+def test_forgetting_twice_is_nothing_the_second_time(celforge: Celforge, folder: Path) -> None:
+    celforge("tags", folder, "--add", "x")
+    assert celforge("tags", folder, "--forget", "tags", "--json").json["forgotten"]["tags"] == 5
+    assert celforge("tags", folder, "--forget", "tags", "--json").json["forgotten"]["tags"] == 0
+
+
 def test_edits_of_one_picture() -> None:
     tags = {"grin": 0.4, "smile": 0.9, "long_hair": 0.5, "x": None}
     assert edited(tags, Edits(replaced=(("grin", ("smile",)),))) == {
@@ -224,6 +260,7 @@ def test_pairs_may_hold_an_equals_sign(text: str, pair: tuple[str, tuple[str, ..
         ["--rename", "a=b,c"],
         ["--replace", "a="],
         ["--dry-run"],
+        ["--forget", "tags", "--add", "x"],
         ["--of", "missing.png"],
     ],
 )
