@@ -50,6 +50,8 @@ def _tags(folder: Path, **given: Any) -> None:
     if given["dry_run"]:
         hint = "name an edit: --add, --remove, --rename, --replace or --forget"
         raise SettingsError("--dry-run has no effect: nothing would be changed", hint=hint)
+    if given["dark"] and given["chart"] is None:
+        raise SettingsError("--dark has no effect: no chart is drawn", hint="add --chart FILE.png")
     folder = existing_folder(folder)
     project = find_project(folder)
     with Catalog.open(project.catalog_path, read_only=True) as catalog:
@@ -106,12 +108,12 @@ def _show_counts(book: TagBook, given: dict[str, Any]) -> None:
 
 
 def _draw(given: dict[str, Any], counts: Sequence[tuple[str, int]], total: int) -> Path:
-    from pipeline.tagging.chart import bar_chart, write_chart
+    from pipeline.tagging.chart import write_chart
 
     title = f"{given['category'].capitalize()} tags, the {len(counts)} most frequent"
     searched = f" that answer {given['search']}" if given["search"] else ""
     path: Path = given["chart"]
-    write_chart(path, bar_chart(title, f"{total:,} pictures{searched}", counts, total))
+    write_chart(path, title, f"{total:,} pictures{searched}", counts, total, is_dark=given["dark"])
     return path
 
 
@@ -293,8 +295,12 @@ command = click.Command(
             help="Show every tag of one picture: probability, who gave it, and when.",
         ),
         click.Option(
-            ["--chart"], type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the counts as bars."
+            ["--chart"],
+            type=click.Path(path_type=Path),
+            metavar="FILE.svg|FILE.png",
+            help="Draw the counts as bars.",
         ),
+        click.Option(["--dark"], is_flag=True, help="Draw a PNG for dark pages; an SVG fits both by itself."),
         _texts("--remove", "TAG", "Take a tag off; * stands for any letters."),
         _texts("--rename", "OLD=NEW", "Put one tag in another's place."),
         _texts("--replace", "OLD=NEW,NEW", "Put several tags in another's place."),
