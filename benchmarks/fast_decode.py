@@ -3,8 +3,8 @@
     python benchmarks/fast_decode.py [--train 240] [--images 120] [--epochs 12]
 
 No tagger's own weights are used: the figures say how far probabilities move for a network that learned to
-tell these tags apart as well as it says (thin lines, small marks, colours, shapes), not how far those of WD move.
-Beside it stands what another resampling (area instead of bicubic) does to the same network. Needs torch. One
+tell these tags apart as well as it says (thin lines, small marks, colours, shapes), not how far those of WD
+move. Beside it stands what another resampling (area instead of bicubic) does to the same network. Needs torch. One
 thread, fixed seeds; minutes.
 """
 
