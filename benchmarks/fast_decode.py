@@ -4,8 +4,8 @@
 
 No tagger's own weights are used: the figures say how far probabilities move for a network that learned to
 tell these tags apart as well as it says (thin lines, small marks, colours, shapes), not how far those of WD
-move. Beside it stands what another resampling (area instead of bicubic) does to the same network. Needs torch. One
-thread, fixed seeds; minutes.
+move. Beside it stands what another resampling (area instead of bicubic) does to the same network. Needs
+torch. One thread, fixed seeds; minutes.
 """
 
 import argparse
