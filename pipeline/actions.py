@@ -159,8 +159,18 @@ class SetFact:
     by_hand: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ClearFact:
+    """Take out of the catalogue what `source` says about a content under one name."""
+
+    content: str
+    name: str
+    source: str
+
+
 FileAction = Move | MoveFiles | Place | PlaceFolder | Relink | Write | MakeFolder | RemoveFolder | Drop
-Action = FileAction | SetOutcome | SetFact
+RowAction = SetOutcome | SetFact | ClearFact  # of the catalogue
+Action = FileAction | RowAction
 
 
 class CatalogWriter(Protocol):
@@ -215,5 +225,11 @@ def action_row(action: Action) -> dict[str, str]:
             )
         case SetFact():
             name, source, destination = "note fact", action.content[:12], f"{action.name} = {action.value!r}"
-    reason = "" if isinstance(action, SetFact) else action.reason
+        case ClearFact():
+            name, source, destination = (
+                "forget fact",
+                action.content[:12],
+                f"{action.name} by {action.source}",
+            )
+    reason = "" if isinstance(action, SetFact | ClearFact) else action.reason
     return {"action": name, "source": source, "destination": destination, "reason": reason}

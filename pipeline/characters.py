@@ -12,13 +12,17 @@ Unknown keys and wrong types are errors that name the file, the key and the near
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.command_table import CHARACTERS_SECTION
+from pipeline.command_table import CHARACTERS_SECTION, section_names
 from pipeline.errors import SettingsError
 from pipeline.layouts.captions import tag_key
 from pipeline.names import path_key
-from pipeline.settings import Resolved, option, resolve
+from pipeline.project import load_toml
+from pipeline.settings import Resolved, as_json, canonical_json, option, resolve
+
+if TYPE_CHECKING:
+    from pipeline.job import Job
 
 SECTION = CHARACTERS_SECTION
 SUMMARY = "The characters, one table each: what identify and caption know of them."
@@ -114,6 +118,20 @@ def characters_of(data: Mapping[str, Any], toml_path: Path | None) -> dict[str, 
         )
         for name, one in resolve_characters(data, toml_path).items()
     }
+
+
+def characters_of_job(job: "Job") -> dict[str, Character]:
+    """The characters of a job's project; they are saved with the run, as its other settings are.
+
+    Raises:
+        SettingsError: as `resolve_characters`.
+    """
+    toml_path = job.project.config_path
+    characters = characters_of(load_toml(toml_path, section_names()), toml_path)
+    said = canonical_json({name: as_json(one.settings) for name, one in characters.items()})
+    sql = "UPDATE runs SET settings = json_set(settings, ?, json(?)) WHERE id = ?"
+    job.catalog.rows(sql, (f"$.{SECTION}", said, job.run_id))
+    return characters
 
 
 def _signature(one: CharacterSettings) -> tuple[tuple[str, ...], ...]:

@@ -50,6 +50,7 @@ class Container:
     orientation: int = 1  # EXIF, 1 to 8
     colour_key: tuple[int, ...] | None = None  # of PNG: decoded samples, one or three, that are transparent
     has_plain_inks: bool = False  # CMYK of a JPEG stored as it is, not inverted as Adobe does
+    is_usual_jpeg: bool = False  # YCbCr of 8 bits, colour at full or half resolution
 
 
 def sniff_format(start: bytes) -> str | None:
@@ -199,7 +200,7 @@ def _png_colour_key(data: bytes, depth: int, colour_type: int) -> tuple[int, ...
 def _jpeg(stream: BinaryIO, is_whole: bool) -> Container:
     kept = [_take(stream, 2)]
     orientation: int | None = None
-    is_adobe, num_components = False, 0
+    is_adobe, num_components, is_usual = False, 0, False
     marker = 0
     while marker != 0xDA:  # start of scan
         marker = _jpeg_marker(stream)
@@ -212,6 +213,7 @@ def _jpeg(stream: BinaryIO, is_whole: bool) -> Container:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width, num_components = struct.unpack_from(">xHHB", data)
             check_size(width, height)
+            is_usual = marker <= 0xC2 and data[0] == 8 and _has_usual_sampling(data[6:])
         elif marker == 0xE1 and data.startswith(_EXIF_MARK) and orientation is None:
             orientation = exif_orientation(data)
         is_adobe |= marker == 0xEE and data.startswith(b"Adobe")
@@ -224,7 +226,14 @@ def _jpeg(stream: BinaryIO, is_whole: bool) -> Container:
             raise ContainerError("truncated", "the file ends in the middle")
         kept.append(scans[: end + 2])
     has_plain_inks = num_components == 4 and not is_adobe
-    return Container(BytesIO(b"".join(kept)), 1, orientation or 1, None, has_plain_inks)
+    is_usual = is_usual and not is_adobe
+    return Container(BytesIO(b"".join(kept)), 1, orientation or 1, None, has_plain_inks, is_usual)
+
+
+def _has_usual_sampling(components: bytes) -> bool:
+    """Y, Cb and Cr numbered 1 to 3, both colours at full, half or a quarter of the pixels."""
+    usual_y = (0x11, 0x21, 0x22)  # samples across and down for each of a colour
+    return components[::3] == b"\1\2\3" and components[1] in usual_y and components[4::3] == b"\x11\x11"
 
 
 def _jpeg_marker(stream: BinaryIO) -> int:

@@ -283,9 +283,9 @@ class Job:
 
     def settle_all(self, files: Iterable[MediaFile], outcome: Outcome, reason: str = "") -> None:
         """Note how this stage ended for many files, all or nothing."""
+        rows = ((file.id, self.stage, outcome, reason, "", self.run_id) for file in files)
         with self.catalog.transaction():
-            for file in files:
-                self.settle(file, outcome, reason)
+            self.catalog.execute_many("INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def set_fact(
         self, file: MediaFile, name: str, value: Json, *, source: str | None = None, by_hand: bool = False

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.actions import CatalogWriter, SetFact, SetOutcome
+from pipeline.actions import CatalogWriter, RowAction
 from pipeline.errors import InputError, InterruptedRunError, JournalError
 from pipeline.files import (
     disk_full_as_error,
@@ -363,7 +363,7 @@ def _names(step: Step, site: Site) -> str:
 
 def _num_needless(plan: Plan, steps: Sequence[Step]) -> int:
     """How many actions need no step, such as making a folder that exists."""
-    asked = sum(not isinstance(action, SetOutcome | SetFact) for action in plan.actions)
+    asked = sum(not isinstance(action, RowAction) for action in plan.actions)
     return asked - sum(not (isinstance(step, MakeFolderStep) and step.is_implied) for step in steps)
 
 
@@ -384,8 +384,10 @@ def _write_row(catalog: CatalogWriter, row: RowStep, values: Mapping[str, Any] |
         catalog.write_fact(content, name, source, values)
 
 
-def _is_as_written(found: Mapping[str, Any] | None, written: Mapping[str, Any]) -> bool:
-    return found is not None and all(found.get(key) == value for key, value in written.items())
+def _is_as_written(found: Mapping[str, Any] | None, written: Mapping[str, Any] | None) -> bool:
+    if found is None or written is None:
+        return found is written
+    return all(found.get(key) == value for key, value in written.items())
 
 
 def _told(error: OSError) -> str:

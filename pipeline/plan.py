@@ -17,6 +17,7 @@ from pipeline.actions import (
     PlaceFolder,
     Relink,
     RemoveFolder,
+    RowAction,
     SetFact,
     SetOutcome,
     Write,
@@ -103,7 +104,7 @@ def prepare(
     for action in plan.actions:
         preparer.add(action)
     own = {} if run_id is None else {"run_id": run_id}
-    rows = [_row(action, catalog, own) for action in plan.actions if isinstance(action, SetOutcome | SetFact)]
+    rows = [_row(action, catalog, own) for action in plan.actions if isinstance(action, RowAction)]
     return Prepared(preparer.steps, rows, preparer.problems)
 
 
@@ -123,14 +124,15 @@ def raise_problems(stage: str, problems: Sequence[str]) -> None:
     )
 
 
-def _row(action: SetOutcome | SetFact, catalog: CatalogWriter | None, own: dict[str, Any]) -> RowStep:
+def _row(action: RowAction, catalog: CatalogWriter | None, own: dict[str, Any]) -> RowStep:
     if isinstance(action, SetOutcome):
         before = catalog.read_outcome(action.content, action.stage) if catalog else None
         after = {"outcome": action.outcome, "reason": action.reason, "detail": action.detail}
         return RowStep("outcome", (action.content, action.stage), before, after | own)
     key = (action.content, action.name, action.source)
     before = catalog.read_fact(*key) if catalog else None
-    return RowStep("fact", key, before, {"value": action.value, "by_hand": action.by_hand, **own})
+    said = isinstance(action, SetFact) and {"value": action.value, "by_hand": action.by_hand, **own}
+    return RowStep("fact", key, before, said or None)
 
 
 class _Preparer:

@@ -22,6 +22,7 @@ from pipeline.errors import SettingsError
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 S = TypeVar("S")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def option(
@@ -293,7 +294,7 @@ def canonical_json(values: Json) -> str:
         ValueError: NaN or infinity inside.
         TypeError: not JSON.
     """
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(values)
 
 
 def toml_text(value: Any) -> str:

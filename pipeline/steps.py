@@ -268,4 +268,4 @@ class RowStep:
     table: Literal["outcome", "fact"]
     key: tuple[str, ...]  # (content, stage), or (content, name, source)
     before: dict[str, Any] | None
-    after: dict[str, Any]
+    after: dict[str, Any] | None

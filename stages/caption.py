@@ -5,28 +5,25 @@ the 75 tokens that Stable Diffusion reads. What a character's name says already 
 person or another tool wrote is read and kept; --overwrite writes over it, `celforge undo` brings it back.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.caption_files import CAPTION, shared_captions
+from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import MediaFile
-from pipeline.characters import Character, NameBook, characters_of
+from pipeline.characters import Character, NameBook, characters_of_job
 from pipeline.clip_tokens import MAX_TOKENS, is_one_token
-from pipeline.command_table import section_names
 from pipeline.errors import InputError, SettingsError
 from pipeline.job import Job, Report, no_images
 from pipeline.known_facts import all_facts
 from pipeline.layouts.captions import DEFAULT_SEPARATOR, tag_key, tag_text
 from pipeline.plan import Plan
-from pipeline.project import load_toml
 from pipeline.settings import option
 from stages.caption_choice import ChoiceRules, Chooser
-from stages.caption_lines import JSONL_NAME, Lines
 from stages.caption_text import FIELDS, Field, TextRules, check_template
-from stages.caption_writing import Writer, count_reasons, plan_side_file
+from stages.caption_writing import Writer, plan_side_file
 from stages.captioners import STEP, load_captioner
 from stages.core_tags import (
     CORE_FILE,
@@ -151,8 +148,7 @@ class Settings:
 def run(job: Job, settings: Settings) -> Report:
     """Write the caption of every picture below the job's folder, or tell of one."""
     check(settings)
-    toml_path = job.project.config_path
-    characters = characters_of(load_toml(toml_path, section_names()), toml_path)
+    characters = characters_of_job(job)
     rules = text_rules(settings, characters)
     chooser = Chooser(choice_rules(settings), rules)
     files = job.images()
@@ -319,15 +315,13 @@ def _plan_side_files(job: Job, settings: Settings, chooser: Chooser, writer: Wri
 
 def _summary(settings: Settings, chooser: Chooser, writer: Writer) -> dict[str, Any]:
     """What the report shows."""
-    composed = writer.composed
-    tokens = [one.tokens for one in composed]
-    fixed = Counter(len(one.caption.fixed) for one in composed)
-    values: dict[str, Any] = {"tags_left_out": dict(count_reasons(composed).most_common())}
+    tokens, fixed = writer.tally.tokens, writer.tally.fixed
+    values: dict[str, Any] = {"tags_left_out": dict(writer.tally.reasons.most_common())}
     if tokens:
-        over = sum(count > MAX_TOKENS for count in tokens)
+        over = sum(count for number, count in tokens.items() if number > MAX_TOKENS)
         values["tokens"] = {
             "fewest": min(tokens),
-            "median": sorted(tokens)[(len(tokens) - 1) // 2],
+            "median": writer.tally.median_tokens,
             "most": max(tokens),
         }
         values["captions_over_75_tokens"] = over

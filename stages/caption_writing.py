@@ -23,11 +23,11 @@ from pipeline.caption_files import (
     read_edit,
     text_sha256,
 )
+from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import Fact, MediaFile
 from pipeline.errors import InputError, PipelineError
 from pipeline.job import Job
 from pipeline.scan import hash_file
-from stages.caption_lines import JSONL_NAME, Lines
 from stages.caption_text import Composed
 
 PREVIEW_LETTERS = 300
@@ -46,6 +46,31 @@ class SharedCaptionError(PipelineError):
     """Two pictures would share one caption file."""
 
     reason = "shares its caption file"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the report says of captions, counted while they go by: they themselves are not held."""
+
+    reasons: Counter[str] = field(default_factory=Counter)  # why tags were left out
+    tokens: Counter[int] = field(default_factory=Counter)  # captions by their number of tokens
+    fixed: Counter[int] = field(default_factory=Counter)  # and by how many parts are not to be shuffled
+
+    def add(self, composed: Composed) -> None:
+        """Count one caption."""
+        self.reasons.update(one.reason for one in composed.dropped)
+        self.tokens[composed.tokens] += 1
+        self.fixed[len(composed.caption.fixed)] += 1
+
+    @property
+    def median_tokens(self) -> int:
+        """The lower one of the two in the middle."""
+        middle = (self.tokens.total() - 1) // 2
+        for tokens, count in sorted(self.tokens.items()):
+            if middle < count:
+                return tokens
+            middle -= count
+        return 0
 
 
 @dataclass(slots=True)
@@ -68,7 +93,7 @@ class Writer:
     actions: list[Action] = field(default_factory=list)
     texts: list[tuple[MediaFile, Path, str]] = field(default_factory=list)
     outcomes: dict[str, list[MediaFile]] = field(default_factory=dict)
-    composed: list[Composed] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
     edits: int = 0
     problems: list[str] = field(default_factory=list)
     lines: Lines | None = None  # of captions.jsonl
@@ -143,7 +168,7 @@ class Writer:
         self, file: MediaFile, found: Mapping[str, CaptionFile], composed: Composed, facts: Facts
     ) -> None:
         text = composed.text
-        self.composed.append(composed)
+        self.tally.add(composed)
         if self.lines is not None:
             self.texts.append((file, file.path, text))
             state = WRITTEN if self.lines.set(self._inside(file), text) else UNCHANGED
@@ -168,7 +193,7 @@ class Writer:
         Raises:
             InputError: nothing is known of any picture.
         """
-        if self.blank and not self.composed and KEPT not in self.outcomes:
+        if self.blank and not self.tally.tokens and KEPT not in self.outcomes:
             hint = "tag the pictures or name their characters first: celforge identify"
             raise InputError(f"nothing is known of any picture in {self.job.folder}", hint=hint)
         for file in self.blank:
@@ -223,8 +248,3 @@ def plan_side_file(path: Path, text: str, is_ours: Callable[[str], bool], *, ove
     if found == text_sha256(text) or not (overwrite or is_ours(found)):
         return None
     return Write(path, text, expects=found)
-
-
-def count_reasons(composed: Sequence[Composed]) -> Counter[str]:
-    """How many tags were left out of captions, by reason."""
-    return Counter(dropped.reason for one in composed for dropped in one.dropped)

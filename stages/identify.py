@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pipeline.catalog import Fact, MediaFile, split
-from pipeline.characters import Character, NameBook, characters_of
-from pipeline.command_table import section_names
+from pipeline.characters import Character, NameBook, characters_of_job
 from pipeline.errors import SettingsError
 from pipeline.job import Job, Report, no_images
 from pipeline.known_facts import all_facts
@@ -26,7 +25,6 @@ from pipeline.layouts.character_folders import (
     names_of_folder,
 )
 from pipeline.plan import Plan, SetFact, SetOutcome
-from pipeline.project import load_toml
 from pipeline.settings import option
 
 HAS_PLAN = True
@@ -81,8 +79,7 @@ def run(job: Job, settings: Settings) -> Report:
     """Name what can be named, and list what cannot."""
     if not (settings.from_folders or settings.by_tags):
         raise SettingsError("identify was not told how", hint="add --from-folders, --by-tags, or both")
-    toml_path = job.project.config_path
-    characters = characters_of(load_toml(toml_path, section_names()), toml_path)
+    characters = characters_of_job(job)
     format_parts = check_format(settings.folder_format)
     files = job.images()
     if not files and not job.failures:

@@ -1,20 +1,21 @@
 """Take in what was changed by hand: captions, tags in them, folders.
 
-Captions that a person or another tool wrote are read into the catalogue: what was added to and taken out of
-the caption that celforge wrote becomes known of the picture, also for later captions. A picture that was
-moved to the folder of another character gets that name. Nothing on disk is changed; --dry-run shows what
-would be taken in, `celforge undo` takes it back.
+Captions that a person or another tool wrote, beside a picture or in captions.jsonl, are read into the
+catalogue: what was added to and taken out of the caption that celforge wrote becomes known of the picture,
+also for later captions. A picture that was moved to the folder of another character gets that name. Nothing
+on disk is changed; --dry-run shows what would be taken in, `celforge undo` takes it back.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.caption_files import HAND, read_captions, read_edit, shared_captions
+from pipeline.caption_files import HAND, read_captions, read_edit, shared_captions, text_sha256
+from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import Fact, MediaFile, below, split
-from pipeline.characters import NameBook, characters_of
-from pipeline.command_table import section_names
+from pipeline.characters import NameBook, characters_of_job
 from pipeline.errors import InputError, SettingsError
 from pipeline.job import Job, Report, no_images
 from pipeline.known_facts import all_facts
@@ -27,7 +28,6 @@ from pipeline.layouts.character_folders import (
     names_of_folder,
 )
 from pipeline.plan import Plan, SetFact
-from pipeline.project import load_toml
 from pipeline.settings import option
 
 HAS_PLAN = True
@@ -61,8 +61,7 @@ def run(job: Job, settings: Settings) -> Report:
     """Read what a person changed, and note it as their word."""
     if not settings.separator.strip():
         raise SettingsError("separator must hold a sign that is no space")
-    toml_path = job.project.config_path
-    characters = characters_of(load_toml(toml_path, section_names()), toml_path)
+    characters = characters_of_job(job)
     format_parts = check_format(settings.folder_format)
     before = _known_places(job)
     files = job.images()
@@ -121,6 +120,7 @@ class Sync:
     removed: Counter[str] = field(default_factory=Counter)
     differing: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    lines: dict[Path, Lines | None] = field(default_factory=dict)  # folder: its captions.jsonl
 
     def take(self, places: Sequence[MediaFile], facts: dict[str, list[Fact]]) -> None:
         """Take in what is new about one content, which may lie at several places."""
@@ -170,7 +170,9 @@ class Sync:
     # Captions
 
     def _take_caption(self, places: Sequence[MediaFile], facts: dict[str, list[Fact]]) -> None:
-        edited = [(file, text) for file in places for text in self._edited_texts(file)]
+        edited = [
+            (file, text) for file in places for text in (*self._edited_texts(file), *self._edited_lines(file))
+        ]
         if len({text for _, text in edited}) > 1:
             told = " and ".join(file.relative for file, _ in edited)
             self.unread.append(f"{told}: two captions by hand for one picture")
@@ -202,6 +204,25 @@ class Sync:
                 yield one.text
             elif not one.is_ours:
                 self.unread.append(f"{one.path.name} beside {file.relative}: {one.problem}")
+
+    def _edited_lines(self, file: MediaFile) -> Iterator[str]:
+        """What a captions.jsonl above the picture says of it, where celforge did not write that."""
+        for folder in file.path.parents:
+            if folder not in self.lines:
+                self.lines[folder] = self._read_lines(folder)
+            lines = self.lines[folder]
+            text = lines.texts.get(file.path.relative_to(folder).as_posix(), "") if lines else ""
+            if text and not self.job.catalog.is_ours(file.content, text_sha256(text)):
+                yield text
+            if folder == self.job.root:
+                return
+
+    def _read_lines(self, folder: Path) -> Lines | None:
+        try:
+            return Lines.read(folder / JSONL_NAME, is_overwriting=False)
+        except (InputError, OSError) as error:
+            self.unread.append(str(error))
+            return None
 
     def _note(self, content: str, name: str, value: Any, facts: dict[str, list[Fact]]) -> None:
         """A person's word; what is read of the same picture later in this run stands on it."""

@@ -273,6 +273,20 @@ def test_tensorrt_keeps_its_engines_and_leaves_the_rest_to_cuda(use: Any, tmp_pa
     assert others == [CUDA, CPU]
 
 
+def test_half_precision_reaches_tensorrt_and_nothing_else(use: Any, tmp_path: Path) -> None:
+    for device, wanted in (("tensorrt", [True, False, False]), ("cuda", [False, False])):
+        fake = use(FakeOnnxruntime(GPU_BUILD))
+        open_session(IDENTITY_MODEL, device, half_precision=True)  # type: ignore[arg-type]
+        asked = [
+            one[1].get("trt_fp16_enable") == "1" if isinstance(one, tuple) else False
+            for one in fake.opened[0][0]
+        ]
+        assert asked == wanted
+        fake = use(FakeOnnxruntime(GPU_BUILD))
+        open_session(IDENTITY_MODEL, device, cache_folder=tmp_path)  # type: ignore[arg-type]
+        assert not any("trt_fp16_enable" in one[1] for one in fake.opened[0][0] if isinstance(one, tuple))
+
+
 def test_a_session_does_not_spin_nor_fall_back_while_it_runs(use: Any) -> None:
     fake = use(FakeOnnxruntime(CPU_BUILD))
     open_session(IDENTITY_MODEL, threads=3)

@@ -1,11 +1,13 @@
 """sync: captions edited by hand, tags in them, and folder moves, as a person's word."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from described import captions, described, draw, fact
 
+from pipeline.catalog import Catalog
 from tests.conftest import Celforge
 
 TAGS = {"1girl": 0.99, "smile": 0.9, "long_hair": 0.8, "hair": 0.7, "^_^": 0.6}
@@ -217,3 +219,80 @@ def test_nothing_on_disk_is_changed(celforge: Celforge, root: Path) -> None:
 
 def test_a_folder_without_pictures_is_refused(celforge: Celforge, tmp_path: Path) -> None:
     assert celforge("sync", tmp_path).exit_code == 2
+
+
+# captions.jsonl
+
+
+def test_a_line_of_captions_jsonl_edited_by_hand_is_read_back(celforge: Celforge, tmp_path: Path) -> None:
+    described(celforge, tmp_path, {"e/a.png": {"tags": TAGS}, "b.png": {"tags": TAGS}})
+    celforge("caption", tmp_path, "--format", "jsonl", "--prune", "minimal")
+    path = tmp_path / "captions.jsonl"
+    assert celforge("sync", tmp_path, "--json").json["captions_read"] == 0
+    edited = path.read_text().replace(
+        '"e/a.png", "caption": "1girl, smile', '"e/a.png", "caption": "1girl, hat'
+    )
+    assert edited != path.read_text()
+    path.write_text(edited)
+    inside = celforge("sync", tmp_path / "e", "--dry-run", "--json").json  # the file lies above that folder
+    assert [row["change"] for row in inside["planned"]] == ["+hat, -smile"]
+    answer = celforge("sync", tmp_path, "--json")
+    assert (answer.json["captions_read"], answer.json["tags_removed"]) == (1, {"smile": 1})
+    tags = known(tmp_path, "e/a.png", "tags")
+    assert "smile" not in tags
+    assert "hat" in tags
+    assert known(tmp_path, "b.png", "tags") == TAGS
+    assert path.read_text() == edited
+    assert celforge("sync", tmp_path, "--json").json["captions_read"] == 0
+
+
+def test_a_captions_jsonl_that_is_not_understood_is_listed_and_ends_nothing(
+    celforge: Celforge, root: Path
+) -> None:
+    (root / "captions.jsonl").write_text("{broken\n")
+    (root / f"{A}.txt").write_text("sabine_v1, 1girl, long hair, ^_^")
+    answer = celforge("sync", root, "--json")
+    assert answer.exit_code == 0
+    assert answer.json["captions_read"] == 1
+    assert ["line 1 of" in text for text in answer.json["unread"]] == [True]
+
+
+def test_two_edits_of_one_picture_in_two_places_are_listed(celforge: Celforge, tmp_path: Path) -> None:
+    described(celforge, tmp_path, {"a.png": {"tags": TAGS}})
+    (tmp_path / "a.txt").write_text("red, green")
+    (tmp_path / "captions.jsonl").write_text('{"image_path": "a.png", "caption": "blue, yellow"}\n')
+    answer = celforge("sync", tmp_path, "--json")
+    assert answer.json["captions_read"] == 0
+    assert "two captions by hand" in answer.json["unread"][0]
+
+
+def test_the_characters_in_force_are_saved_with_the_run(celforge: Celforge, root: Path) -> None:
+    celforge("sync", root)
+    with Catalog.open(root / ".celforge" / "catalog.sqlite3", read_only=True) as catalog:
+        rows = catalog.rows("SELECT stage, settings FROM runs ORDER BY id").fetchall()
+    saved = {stage: json.loads(settings).get("characters") for stage, settings in rows}
+    assert set(saved) == {"ingest", "tag", "identify", "caption", "sync"}
+    for stage in ("identify", "caption", "sync"):
+        assert saved[stage]["Sabine"] == {
+            "all": [],
+            "any": [],
+            "none": [],
+            "tags": [],
+            "caption": "sabine_v1",
+        }
+        assert set(saved[stage]) == {"Sabine", "Mireth"}
+
+
+def test_a_picture_is_handed_back_to_the_tagger_as_the_page_of_tags_says(
+    celforge: Celforge, root: Path
+) -> None:
+    path = root / f"{A}.txt"
+    before = path.read_text()
+    path.write_text("Mireth, hat")
+    celforge("sync", root)
+    assert known(root, f"{A}.png", "characters") == ["Mireth"]
+    celforge("caption", root, "--overwrite", "--prune", "minimal")
+    celforge("tags", root, "--forget", "tags", "--forget", "characters", "--forget", "caption")
+    celforge("caption", root, "--prune", "minimal")
+    assert known(root, f"{A}.png", "characters") == ["Sabine"]
+    assert path.read_text() == before

@@ -93,6 +93,32 @@ def test_each_interface_reads_colours_ratings_and_characters(
         assert found["red.png"]["tags"]["null"] == FULL
 
 
+def test_a_model_in_float16_gives_the_tags_of_its_twin_in_float32(
+    celforge: Celforge, folder: Path, models: Path
+) -> None:
+    weights, biases = linear(TAGS, is_bgr=True, full=255)
+    said = []
+    for name, is_half in (("full", False), ("half", True)):
+        model = tagger_model(weights, biases, is_half=is_half)
+        made = write(models / name, {"model.onnx": model, "selected_tags.csv": csv_text(TAGS)})
+        done(celforge("tag", folder, "--tagger", made, "--threshold", 0.01))
+        said.append({path: one["tags"] for path, one in facts(folder, source=name).items()})
+    assert {path: set(tags) for path, tags in said[0].items()} == {
+        path: set(tags) for path, tags in said[1].items()
+    }
+    for path, tags in said[0].items():
+        assert said[1][path] == pytest.approx(tags, abs=0.005)
+
+
+def test_half_precision_without_tensorrt_is_said_to_have_no_effect(
+    celforge: Celforge, folder: Path, models: Path
+) -> None:
+    answer = done(
+        celforge("tag", folder, "--tagger", wd(models / "wd"), "--device", "cpu", "--half-precision")
+    )
+    assert "half_precision has no effect: it needs device" in answer.stderr
+
+
 def test_copyright_artist_and_quality_have_facts_of_their_own(
     celforge: Celforge, folder: Path, models: Path
 ) -> None:

@@ -1,17 +1,20 @@
 """`celforge tags`: counting, searching and editing by the word that counts."""
 
+import io
 import json
 import subprocess
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.catalog import Catalog
+from pipeline.charts import ROW_PX
 from pipeline.job import open_job
 from pipeline.project import find_project
-from pipeline.tagging.chart import bar_chart
+from pipeline.tagging.chart import DARK, LIGHT, SCALE, TOP_PX, png_chart, svg_chart
 from pipeline.tagging.edits import Edits, edited, read_pair
 from pipeline.tagging.search import TagBook, split_words
 from tests.conftest import Celforge
@@ -191,6 +194,42 @@ def test_an_edit_that_changes_nothing_leaves_nothing_to_undo(celforge: Celforge,
     assert "nothing to take back" in celforge("undo", folder).stderr
 
 
+def test_forgetting_hands_tags_back_to_the_tagger_and_undo_brings_them_back(
+    celforge: Celforge, folder: Path
+) -> None:
+    before = found(folder, "solo")
+    celforge("tags", folder, "--rename", "solo=alone")
+    celforge("tags", folder, "--search", "tags=0", "--add", "empty")
+    preview = celforge("tags", folder, "--forget", "tags", "--search", "alone", "--dry-run", "--json")
+    assert preview.json["forgotten"] == {"tags": len(before), "characters": 0, "caption": 0}
+    assert found(folder, "alone") == before  # a dry run changes nothing
+    shown = celforge("tags", folder, "--forget", "tags", "--search", "alone", "--dry-run").stdout
+    assert "alone" in shown
+    assert "-> " in shown
+    answer = celforge("tags", folder, "--forget", "tags", "--search", "alone", "--json")
+    assert answer.exit_code == 0
+    assert answer.json["forgotten"]["tags"] == len(before)
+    assert (found(folder, "alone"), found(folder, "solo")) == ([], before)
+    assert found(folder, "empty") == ["d", "e"]  # others stay edited
+    assert celforge("undo", folder).exit_code == 0
+    assert (found(folder, "alone"), found(folder, "solo")) == (before, [])
+
+
+def test_forgetting_what_nobody_said_changes_nothing(celforge: Celforge, folder: Path) -> None:
+    answer = celforge("tags", folder, "--forget", "tags", "--forget", "caption", "--json")
+    assert (answer.exit_code, answer.json["forgotten"]) == (0, {"tags": 0, "characters": 0, "caption": 0})
+    assert found(folder, "char:Sabine") == ["a"]
+    answer = celforge("tags", folder, "--forget", "characters", "--json")
+    assert answer.json["forgotten"]["characters"] == 1
+    assert found(folder, "char:Sabine") == []
+
+
+def test_forgetting_twice_is_nothing_the_second_time(celforge: Celforge, folder: Path) -> None:
+    celforge("tags", folder, "--add", "x")
+    assert celforge("tags", folder, "--forget", "tags", "--json").json["forgotten"]["tags"] == 5
+    assert celforge("tags", folder, "--forget", "tags", "--json").json["forgotten"]["tags"] == 0
+
+
 def test_edits_of_one_picture() -> None:
     tags = {"grin": 0.4, "smile": 0.9, "long_hair": 0.5, "x": None}
     assert edited(tags, Edits(replaced=(("grin", ("smile",)),))) == {
@@ -224,6 +263,7 @@ def test_pairs_may_hold_an_equals_sign(text: str, pair: tuple[str, tuple[str, ..
         ["--rename", "a=b,c"],
         ["--replace", "a="],
         ["--dry-run"],
+        ["--forget", "tags", "--add", "x"],
         ["--of", "missing.png"],
     ],
 )
@@ -235,6 +275,9 @@ def test_wrong_options_are_refused_with_a_hint(
     assert "try:" in answer.stderr
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
 def test_a_chart_is_whole_xml_with_both_lights_and_replaces_only_itself(
     celforge: Celforge, folder: Path, tmp_path: Path
 ) -> None:
@@ -242,30 +285,64 @@ def test_a_chart_is_whole_xml_with_both_lights_and_replaces_only_itself(
     assert celforge("tags", folder, "--chart", chart).exit_code == 0
     assert celforge("tags", folder, "--chart", chart, "--top", 3).exit_code == 0
     text = chart.read_text(encoding="utf-8")
-    names = [element.text for element in ET.fromstring(text).iter("{http://www.w3.org/2000/svg}title")]
-    assert names == ["long_hair: 2", "solo: 2", "-_-: 1"]
+    names = [element.text for element in ET.fromstring(text).iter(f"{SVG}title")]
+    assert names == ["long_hair: 2 · 40.0 %", "solo: 2 · 40.0 %", "-_-: 1 · 20.0 %"]
     assert "prefers-color-scheme: dark" in text
     chart.write_text("<svg>mine</svg>")
     answer = celforge("tags", folder, "--chart", chart)
     assert answer.exit_code == 2
     assert chart.read_text() == "<svg>mine</svg>"
-    assert celforge("tags", folder, "--chart", tmp_path / "chart.png").exit_code == 2
+
+
+def test_a_chart_as_png_is_light_or_dark_and_replaces_only_itself(
+    celforge: Celforge, folder: Path, tmp_path: Path
+) -> None:
+    chart = tmp_path / "chart.PNG"
+    corners = []
+    for flags in ((), ("--dark",)):
+        assert celforge("tags", folder, "--chart", chart, *flags).exit_code == 0
+        with Image.open(chart) as image:
+            corners.append(image.getpixel((0, 0)))
+    assert corners == [(255, 255, 255), (0x12, 0x16, 0x1D)]
+    Image.new("RGB", (4, 4)).save(chart)
+    mine = chart.read_bytes()
+    assert celforge("tags", folder, "--chart", chart).exit_code == 2
+    assert chart.read_bytes() == mine
+    for flags in (
+        ("--dark",),
+        ("--chart", tmp_path / "x.svg", "--dark"),
+        ("--chart", tmp_path / "x.jpg"),
+        ("--chart", tmp_path / "no" / "x.png"),
+    ):
+        answer = celforge("tags", folder, *flags)
+        assert answer.exit_code == 2
+        assert "try:" in answer.stderr
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_bars_of_a_png_are_as_long_as_their_counts(is_dark: bool) -> None:
+    data = png_chart("t", "", [("a", 40), ("y" * 200, 10)], 50, is_dark=is_dark)
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    fill = tuple(bytes.fromhex((DARK if is_dark else LIGHT)["fill"][1:]))
+    rows = (pixels == fill).all(axis=2).sum(axis=1)
+    first, second = (
+        rows[(TOP_PX + ROW_PX * row) * SCALE : (TOP_PX + ROW_PX * (row + 1)) * SCALE].max() for row in (0, 1)
+    )
+    assert first == pytest.approx(4 * second, rel=0.02)
 
 
 def test_names_in_a_chart_cannot_break_it() -> None:
-    tree = ET.fromstring(bar_chart('a "title" & more', "<x>", [("<b>\x01&", 3), ("y" * 90, 1)], 4))
-    assert [element.text for element in tree.iter("{http://www.w3.org/2000/svg}title")] == [
-        "<b> &: 3",
-        "y" * 90 + ": 1",
+    counts = [("<b>\x01&", 3), ("y" * 90, 1), ("\u521d\u97f3", 1)]
+    tree = ET.fromstring(svg_chart('a "title" & more', "<x>", counts, 4))
+    assert [element.text for element in tree.iter(f"{SVG}title")] == [
+        "<b>\ufffd&: 3 · 75.0 %",
+        "y" * 90 + ": 1 · 25.0 %",
+        "\u521d\u97f3: 1 · 25.0 %",
     ]
-    ET.fromstring(bar_chart("nothing", "", [], 0))
-
-
-def test_bars_are_as_long_as_their_counts() -> None:
-    tree = ET.fromstring(bar_chart("t", "", [("a", 40), ("b", 10)], 50))
-    bars = [one for one in tree.iter("{http://www.w3.org/2000/svg}rect") if one.get("class") == "bar"]
-    widths = [float(bar.get("width") or 0) for bar in bars]
-    assert widths[0] == pytest.approx(4 * widths[1], rel=0.01)
+    assert png_chart('a "title" & more', "<x>", counts, 4, is_dark=False).startswith(b"\x89PNG")
+    ET.fromstring(svg_chart("nothing", "", [], 0))
+    png_chart("nothing", "", [], 0, is_dark=False)
+    assert "1 · &lt;0.1 %" in svg_chart("t", "", [("rare", 1)], 9_999)
 
 
 def test_the_models_of_the_tests_come_from_their_script(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 SIZE = 16
-FLOAT = 1
+FLOAT, FLOAT16 = 1, 10  # of TensorProto.DataType
 GENERAL, ARTIST, COPYRIGHT, CHARACTER, META, RATING = 0, 1, 3, 4, 5, 9
 
 
@@ -31,23 +31,25 @@ def entry(number: int, value: int | str | bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
-def value_info(name: str, shape: Sequence[int | str]) -> bytes:
+def value_info(name: str, shape: Sequence[int | str], kind: int = FLOAT) -> bytes:
     """ValueInfoProto: name = 1, type = 2; a dimension has its size in field 1, or its name in field 2."""
     sizes = [entry(1, entry(1 if isinstance(size, int) else 2, size)) for size in shape]
-    return entry(1, name) + entry(2, entry(1, entry(1, FLOAT) + entry(2, b"".join(sizes))))
+    return entry(1, name) + entry(2, entry(1, entry(1, kind) + entry(2, b"".join(sizes))))
 
 
-def tensor(name: str, shape: Sequence[int], values: Sequence[float], external: str = "") -> bytes:
+def tensor(
+    name: str, shape: Sequence[int], values: Sequence[float], external: str = "", kind: int = FLOAT
+) -> bytes:
     """TensorProto: dims 1, data_type 2, name 8, raw_data 9, external_data 13, data_location 14."""
     dims = b"".join(entry(1, size) for size in shape)
-    head = dims + entry(2, FLOAT) + entry(8, name)
+    head = dims + entry(2, kind) + entry(8, name)
     if external:
         return head + entry(13, entry(1, "location") + entry(2, external)) + entry(14, 1)
-    return head + entry(9, floats(values))
+    return head + entry(9, floats(values, "e" if kind == FLOAT16 else "f"))
 
 
-def floats(values: Sequence[float]) -> bytes:
-    return struct.pack(f"<{len(values)}f", *values)
+def floats(values: Sequence[float], letter: str = "f") -> bytes:
+    return struct.pack(f"<{len(values)}{letter}", *values)
 
 
 def node(kind: str, inputs: Sequence[str], output: str, attributes: bytes = b"") -> bytes:
@@ -74,6 +76,7 @@ def tagger_model(
     has_sigmoid: bool = True,
     outputs: Sequence[str] = ("output",),
     external: str = "",
+    is_half: bool = False,
 ) -> bytes:
     """A model: mean over the picture, a linear map from 3 channels to the tags, perhaps a sigmoid.
 
@@ -81,8 +84,9 @@ def tagger_model(
         weights: [num_tags][3], for the channels in the order of the model's input.
         outputs: names; the last but one of three holds the tags, as in Camie, else the last.
         external: name of the file that holds the weights instead of the model.
+        is_half: everything in float16, from input to output.
     """
-    num_tags = len(biases)
+    num_tags, kind = len(biases), FLOAT16 if is_half else FLOAT
     axes, shape = ((1, 2), [batch, size, size, 3]) if layout == "NHWC" else ((2, 3), [batch, 3, size, size])
     matrix = [weights[tag][channel] for channel in range(3) for tag in range(num_tags)]
     real = outputs[1] if len(outputs) == 3 else outputs[-1]
@@ -94,10 +98,13 @@ def tagger_model(
     if has_sigmoid:
         nodes.append(node("Sigmoid", ["scores"], real))
     nodes += [node("Neg", [real], name) for name in outputs if name != real]
-    tensors = [tensor("weights", [3, num_tags], matrix, external), tensor("biases", [num_tags], biases)]
+    tensors = [
+        tensor("weights", [3, num_tags], matrix, external, kind),
+        tensor("biases", [num_tags], biases, kind=kind),
+    ]
     graph = b"".join(entry(1, one) for one in nodes) + entry(2, "tagger")
-    graph += b"".join(entry(5, one) for one in tensors) + entry(11, value_info("input", shape))
-    graph += b"".join(entry(12, value_info(name, [batch, num_tags])) for name in outputs)
+    graph += b"".join(entry(5, one) for one in tensors) + entry(11, value_info("input", shape, kind))
+    graph += b"".join(entry(12, value_info(name, [batch, num_tags], kind)) for name in outputs)
     return entry(1, 8) + entry(7, graph) + entry(8, entry(2, 13))
 
 

@@ -2,8 +2,8 @@
 
 Without options it counts. --search narrows everything to the pictures that answer: `solo -"long hair"
 char:sabine folder:ep01 rating:general tags>30 by:hand`, where all words must hold, - turns one round, and *
-stands for any letters. Edits are a person's word: they stand above every tagger's, and `celforge undo` takes
-the last ones back.
+stands for any letters. Edits are a person's word: they stand above every tagger's, until --forget hands
+them back to the machines; `celforge undo` takes the last edits back.
 """
 
 import time
@@ -21,7 +21,16 @@ from pipeline.project import Project, existing_folder, find_project
 from pipeline.settings import Json
 from pipeline.stage_command import folder_argument, json_option, show_report
 from pipeline.tagging.counts import COUNTED_FACTS, count_beside, count_names
-from pipeline.tagging.edits import Changes, Edits, as_actions, find_changes, read_pair
+from pipeline.tagging.edits import (
+    FORGOTTEN,
+    Changes,
+    Edits,
+    Forgotten,
+    as_actions,
+    find_changes,
+    find_words_by_hand,
+    read_pair,
+)
 from pipeline.tagging.search import TagBook
 
 EXAMPLES = 20  # pictures of a preview
@@ -30,12 +39,19 @@ STAGE = "tags"
 
 def _tags(folder: Path, **given: Any) -> None:
     edits = _edits(given)
+    if given["forget"]:
+        if edits:
+            raise SettingsError("--forget goes alone", hint="edit the tags first, or afterwards")
+        _forget(folder, given)
+        return
     if edits:
         _edit(folder, edits, given)
         return
     if given["dry_run"]:
-        hint = "name an edit: --add, --remove, --rename or --replace"
+        hint = "name an edit: --add, --remove, --rename, --replace or --forget"
         raise SettingsError("--dry-run has no effect: nothing would be changed", hint=hint)
+    if given["dark"] and given["chart"] is None:
+        raise SettingsError("--dark has no effect: no chart is drawn", hint="add --chart FILE.png")
     folder = existing_folder(folder)
     project = find_project(folder)
     with Catalog.open(project.catalog_path, read_only=True) as catalog:
@@ -92,12 +108,12 @@ def _show_counts(book: TagBook, given: dict[str, Any]) -> None:
 
 
 def _draw(given: dict[str, Any], counts: Sequence[tuple[str, int]], total: int) -> Path:
-    from pipeline.tagging.chart import bar_chart, write_chart
+    from pipeline.tagging.chart import write_chart
 
     title = f"{given['category'].capitalize()} tags, the {len(counts)} most frequent"
     searched = f" that answer {given['search']}" if given["search"] else ""
     path: Path = given["chart"]
-    write_chart(path, bar_chart(title, f"{total:,} pictures{searched}", counts, total))
+    write_chart(path, title, f"{total:,} pictures{searched}", counts, total, is_dark=given["dark"])
     return path
 
 
@@ -182,6 +198,42 @@ def _edit(folder: Path, edits: Edits, given: dict[str, Any]) -> None:
     click.get_current_context().exit(report.exit_code)
 
 
+def _forget(folder: Path, given: dict[str, Any]) -> None:
+    """Take a person's words out of the catalogue, so that those of machines count again."""
+    names: tuple[str, ...] = given["forget"]
+    if given["dry_run"]:
+        project = find_project(existing_folder(folder))
+        with Catalog.open(project.catalog_path, read_only=True) as catalog:
+            book = TagBook(catalog, project, existing_folder(folder), given["search"])
+            found = find_words_by_hand(book, catalog, names)
+            shown = found if given["json"] else found[:EXAMPLES]
+            paths = book.paths(one.media_id for one in shown)
+        rows = [{"picture": paths[one.media_id][0], "change": one.text()} for one in shown]
+        if given["json"]:
+            console.write_json({"forgotten": _counted_words(found), "changes": rows})
+            return
+        console.table(rows)
+        if len(found) > len(rows):
+            console.write(f"... and {len(found) - len(rows):,} more; --json shows all")
+        console.write(f"{len(found):,} words would be forgotten; nothing was touched (--dry-run)")
+        return
+    from pipeline.job import open_job
+    from pipeline.plan import Plan
+
+    started = time.monotonic()
+    with open_job(folder, STAGE) as job:
+        book = TagBook(job.catalog, job.project, job.folder, given["search"])
+        found = find_words_by_hand(book, job.catalog, names)
+        report = job.apply(Plan(STAGE, [one.action for one in found]))
+    report.values["forgotten"] = _counted_words(found)
+    show_report(report, seconds=time.monotonic() - started, is_json=given["json"])
+    click.get_current_context().exit(report.exit_code)
+
+
+def _counted_words(found: Sequence[Forgotten]) -> dict[str, int]:
+    return {name: sum(one.name == name for one in found) for name in FORGOTTEN}
+
+
 def _numbers(found: Changes) -> dict[str, Any]:
     return {
         "pictures_changed": len(found.changes),
@@ -243,12 +295,22 @@ command = click.Command(
             help="Show every tag of one picture: probability, who gave it, and when.",
         ),
         click.Option(
-            ["--chart"], type=click.Path(path_type=Path), metavar="FILE.svg", help="Draw the counts as bars."
+            ["--chart"],
+            type=click.Path(path_type=Path),
+            metavar="FILE.svg|FILE.png",
+            help="Draw the counts as bars.",
         ),
+        click.Option(["--dark"], is_flag=True, help="Draw a PNG for dark pages; an SVG fits both by itself."),
         _texts("--remove", "TAG", "Take a tag off; * stands for any letters."),
         _texts("--rename", "OLD=NEW", "Put one tag in another's place."),
         _texts("--replace", "OLD=NEW,NEW", "Put several tags in another's place."),
         _texts("--add", "TAG", "Put a tag on."),
+        click.Option(
+            ["--forget"],
+            type=click.Choice(FORGOTTEN),
+            multiple=True,
+            help="Take back what a person said, so that taggers and identify count again.",
+        ),
         click.Option(["--dry-run"], is_flag=True, help="Show what an edit would change, and change nothing."),
         json_option(),
     ],

@@ -4,14 +4,17 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from pipeline.actions import SetFact
+from pipeline.actions import ClearFact, SetFact
 from pipeline.catalog import Catalog
 from pipeline.errors import SettingsError
+from pipeline.known_facts import all_facts
 from pipeline.tagging.search import TagBook, matcher
 
 SOURCE = "hand"
 Tags = dict[str, float | None]
+FORGOTTEN = ("tags", "characters", "caption")  # what a person can hand back to the machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +111,52 @@ def as_actions(catalog: Catalog, changes: Sequence[Change]) -> Iterator[SetFact]
     sql = "SELECT id, content FROM media WHERE id IN (SELECT value FROM json_each(?))"
     for media_id, content in catalog.rows(sql, (json.dumps(list(wanted)),)).fetchall():
         yield SetFact(content, "tags", wanted[media_id], SOURCE, by_hand=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A person's word that is to be taken out of the catalogue.
+
+    Attributes:
+        value: what the person said; `left` what counts afterwards, None for nothing.
+    """
+
+    media_id: int
+    content: str
+    name: str
+    source: str
+    value: Any
+    left: Any
+
+    def text(self) -> str:
+        """What changes, such as `characters: Sabine -> Mireth`."""
+        return f"{self.name}: {_shown(self.value)} -> {_shown(self.left)}"
+
+    @property
+    def action(self) -> ClearFact:
+        """The note of a plan."""
+        return ClearFact(self.content, self.name, self.source)
+
+
+def find_words_by_hand(book: TagBook, catalog: Catalog, names: Sequence[str]) -> list[Forgotten]:
+    """Everything that persons said under these names about the pictures that answer, in their order."""
+    ids = [media_id for media_id, _ in book.rows([])]
+    contents = dict(catalog.rows("SELECT id, content FROM media").fetchall()) if ids else {}
+    found = []
+    for media_id, facts in all_facts(catalog, names, ids):
+        for name in names:
+            said = facts.get(name, [])
+            left = next((one.value for one in said if not one.by_hand), None)
+            by_hand = [one for one in said if one.by_hand]
+            found += [
+                Forgotten(media_id, contents[media_id], name, one.source, one.value, left) for one in by_hand
+            ]
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return value
+    return ", ".join(map(str, value)) or "none"

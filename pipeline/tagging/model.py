@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, SettingsError
 from pipeline.hub import HubFile, Ledger, fetch, known_sha256
-from pipeline.images import read_image
+from pipeline.images import read_pixels
 from pipeline.onnx import Device, Session, open_session
 from pipeline.settings import Json, nearest
 from pipeline.tagging.entries import (
@@ -197,6 +197,9 @@ class TaggerModel:
     """A loaded tagger: pictures in workers, batches on the device; memory that runs out halves the batch."""
 
     def __init__(self, tagger: Tagger, session: Session, options: Options) -> None:
+        import cv2
+
+        cv2.setNumThreads(1)  # the workers are enough: its own threads only take turns with them
         self._tagger = tagger
         self._session = session
         self._fast_decode = options.fast_decode
@@ -214,7 +217,7 @@ class TaggerModel:
     def prepare(self, file: "MediaFile") -> NDArray[Any]:
         """One picture as the model takes it."""
         at_least = FAST_DECODE_SIDES * self._size_px if self._fast_decode else None
-        pixels = read_image(file.path, reduce_to_px=at_least).pixels
+        pixels = read_pixels(file.path, reduce_to_px=at_least)
         prepared = prepare_picture(pixels, self._tagger.recipe, self._size_px)
         return prepared.astype(self._session.input_dtype, copy=False)
 

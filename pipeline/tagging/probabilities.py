@@ -93,6 +93,7 @@ class Reader:
     labels: Labels
     places: Numbers
     limits: Shares
+    has_mcut: bool
 
 
 def thresholds_of(labels: Labels, rule: Rule) -> Shares:
@@ -140,7 +141,7 @@ class Selector:
         for row, ((labels, rule), places) in enumerate(zip(taggers, all_places, strict=True)):
             limits = np.full(len(self._names), np.inf, np.float32)
             limits[places] = thresholds_of(labels, rule)
-            self._readers.append(Reader(labels, places, limits))
+            self._readers.append(Reader(labels, places, limits, bool(np.isnan(limits).any())))
             self._categories[places] = labels.categories
             self._knows[row, places] = True
 
@@ -158,12 +159,12 @@ class Selector:
         categories = self._categories[places]
         chosen = np.flatnonzero(taken & (categories != RATING) & (categories >= 0))
         chosen = chosen[np.argsort(-shares[chosen], kind="stable")]
-        rounded = np.round(shares[chosen].astype(np.float64), DIGITS).tolist()
+        rounded = np.round(shares[chosen].astype(np.float64), DIGITS)
         tags: dict[str, dict[str, float]] = {}
-        for place, category, share in zip(
-            places[chosen].tolist(), categories[chosen].tolist(), rounded, strict=True
-        ):
-            tags.setdefault(FACTS[CATEGORIES[category]], {})[self._names[place]] = share
+        for category in dict.fromkeys(categories[chosen].tolist()):
+            of_category = categories[chosen] == category
+            names = [self._names[place] for place in places[chosen[of_category]].tolist()]
+            tags[FACTS[CATEGORIES[category]]] = dict(zip(names, rounded[of_category].tolist(), strict=True))
         facts: dict[str, Json] = {
             name: list(found) if name in _LISTS else found for name, found in tags.items()
         }
@@ -179,16 +180,20 @@ class Selector:
         found = [reader.places[numbers] for reader, (numbers, _) in zip(self._readers, unpacked, strict=True)]
         is_alone = len(found) == 1  # then its tags need no joining, which takes most of the time
         places = found[0] if is_alone else np.unique(np.concatenate(found))
+        if is_alone:
+            numbers, shares = unpacked[0]
+            limits = self._thresholds_at(self._readers[0], places, numbers, shares)
+            return places, shares[None], limits[None]
         values = np.zeros((len(kept), len(places)), np.float32)
         thresholds = np.full((len(kept), len(places)), np.inf, np.float32)
         for row, (reader, (numbers, shares)) in enumerate(zip(self._readers, unpacked, strict=True)):
-            values[row, slice(None) if is_alone else np.searchsorted(places, found[row])] = shares
+            values[row, np.searchsorted(places, found[row])] = shares
             thresholds[row] = self._thresholds_at(reader, places, numbers, shares)
         return places, values, thresholds
 
     def _thresholds_at(self, reader: Reader, places: Numbers, numbers: Numbers, shares: Shares) -> Shares:
         chosen = reader.limits[places]
-        if np.isnan(chosen).any():
+        if reader.has_mcut:
             for number, category in enumerate(CATEGORIES):
                 own = shares[reader.labels.categories[numbers] == number]
                 least = LEAST_OF_CHARACTERS if category == "character" else 0.0
@@ -200,6 +205,8 @@ class Selector:
         self, values: Shares, thresholds: Shares, knows: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], Shares]:
         """Which tags are taken, and with which probability; [num_taggers, num_tags] each."""
+        if len(values) == 1:  # nothing to join, on the way that most pictures go
+            return np.asarray(values[0] >= thresholds[0]), values[0]
         num_knowing = np.maximum(knows.sum(0), 1)
         passes = (values >= thresholds) & knows
         mean = (values * knows).sum(0) / num_knowing

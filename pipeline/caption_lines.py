@@ -53,7 +53,7 @@ class Lines:
             if not is_overwriting:
                 raise InputError(f"{path} cannot be read: {problem}", hint=hint)
             return result
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):  # a caption may hold other ends of lines
             if not line.strip():
                 continue
             try:

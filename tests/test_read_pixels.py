@@ -1,0 +1,124 @@
+"""The short way of reading a JPEG gives the very pixels of the long one, and is taken only where it may be."""
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.errors import UnreadableImageError
+from pipeline.images import read_image, read_pixels
+
+
+def encoded(image: Image.Image, format_name: str = "JPEG", **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **how)
+    return buffer.getvalue()
+
+
+def drawn(width: int, height: int, seed: int = 0, mode: str = "RGB") -> Image.Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 6 + 1, width // 6 + 1, 3), np.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    return smooth.convert(mode)
+
+
+@pytest.fixture
+def decoded_by_opencv(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each picture that OpenCV was given."""
+    calls: list[int] = []
+    own = cv2.imdecode
+
+    def counted(data: Any, flags: int) -> Any:
+        calls.append(len(data))
+        return own(data, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", counted)
+    return calls
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    width=st.integers(1, 70),
+    height=st.integers(1, 70),
+    quality=st.integers(20, 100),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+    progressive=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_pixels_are_those_of_pillow(
+    width: int, height: int, quality: int, subsampling: str, progressive: bool, seed: int
+) -> None:
+    image = drawn(width, height, seed)
+    data = encoded(image, quality=quality, subsampling=subsampling, progressive=progressive)
+    found = read_pixels(data)
+    assert np.array_equal(found, np.asarray(Image.open(io.BytesIO(data))))
+    assert found.dtype == np.uint8
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize(("width", "height"), [(331, 170), (170, 331), (64, 64), (7, 300), (11, 9)])
+def test_reduced_pixels_are_those_of_pillow_too(
+    width: int, height: int, subsampling: str, decoded_by_opencv: list[int]
+) -> None:
+    data = encoded(drawn(width, height), subsampling=subsampling)
+    for least in (1, 20, 41, 80, 165, 400):
+        assert np.array_equal(
+            read_pixels(data, reduce_to_px=least), read_image(data, reduce_to_px=least).pixels
+        )
+    assert len(decoded_by_opencv) == 6
+
+
+def test_usual_jpegs_take_the_short_way(decoded_by_opencv: list[int]) -> None:
+    for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
+        read_pixels(encoded(drawn(33, 17), subsampling=subsampling))
+    assert len(decoded_by_opencv) == 3
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(drawn(33, 17), exif=exif)
+
+
+def of_rgb() -> bytes:
+    """A JPEG that holds RGB itself, as Adobe's mark says."""
+    return encoded(drawn(33, 17), keep_rgb=True)
+
+
+UNUSUAL = {
+    "turned by EXIF": turned(6),
+    "mirrored by EXIF": turned(2),
+    "grey": encoded(drawn(33, 17, mode="L")),
+    "CMYK": encoded(drawn(33, 17, mode="CMYK")),
+    "RGB inside": of_rgb(),
+    "PNG": encoded(drawn(33, 17), "PNG"),
+    "transparent": encoded(drawn(33, 17).convert("RGBA"), "PNG"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_all_else_takes_the_long_way(name: str, decoded_by_opencv: list[int]) -> None:
+    assert np.array_equal(read_pixels(UNUSUAL[name]), read_image(UNUSUAL[name]).pixels)
+    assert decoded_by_opencv == []
+
+
+def test_an_upright_exif_is_no_reason_for_the_long_way(decoded_by_opencv: list[int]) -> None:
+    assert np.array_equal(read_pixels(turned(1)), read_image(turned(1)).pixels)
+    assert len(decoded_by_opencv) == 1
+
+
+def test_what_opencv_gives_up_is_said_by_pillow() -> None:
+    data = bytearray(encoded(drawn(64, 64), quality=90))
+    data[data.index(b"\xff\xda") + 4 : data.index(b"\xff\xda") + 10] = b"\xff" * 6  # the scan's own header
+    with pytest.raises(UnreadableImageError):
+        read_pixels(bytes(data))
+
+
+def test_a_cut_file_is_refused() -> None:
+    with pytest.raises(UnreadableImageError, match="middle"):
+        read_pixels(encoded(drawn(64, 64))[:-40])
