@@ -88,6 +88,8 @@ class Tokenizer:
 
     @classmethod
     def _of(cls, inner: tokenizers.Tokenizer, max_text_tokens: int, *, pad_mark: str) -> "Tokenizer":
+        inner.no_padding()
+        inner.no_truncation()
         begin, end, pad = (inner.token_to_id(mark) for mark in (BEGIN, END, pad_mark))
         if begin is None or end is None or pad is None:
             raise InputError(f"the vocabulary lacks one of the tokens {BEGIN}, {END} and {pad_mark}")

@@ -25,7 +25,9 @@ STEMS: Mapping[str, str] = {  # of weights in a diffusers folder
     "text_encoder": "model",
 }
 _OLD_STEMS = {"text_encoder": "pytorch_model"}  # before safetensors
-_TOKENIZER_FILES = ("vocab.json", "merges.txt", "special_tokens_map.json")
+_TOKENIZER_FILES = tuple(
+    f"tokenizer/{name}" for name in ("vocab.json", "merges.txt", "special_tokens_map.json")
+)
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _READ_BYTES = 1 << 20
 
@@ -84,30 +86,30 @@ def _ledger(state_folder: Path | None) -> Ledger:
 
 
 def _from_hub(repo: str, revision: str | None, ledger: Ledger, parts: list[str]) -> Path:
-    """Bring the files of a diffusers model; returns their folder."""
+    """Bring the files of a diffusers model, or of a VAE with a repository of its own; returns the folder."""
 
-    def bring(*names: str) -> Path:
-        """The first of these files that can be had."""
-        for name in names[:-1]:
+    def bring(*names: str) -> tuple[str, Path]:
+        """The first of these files that can be had, else what was wrong with the first."""
+        first: HubError | None = None
+        for name in names:
             try:
-                return fetch(HubFile(repo, name, revision), ledger)
-            except HubError:
-                continue
-        return fetch(HubFile(repo, names[-1], revision), ledger)
+                return name, fetch(HubFile(repo, name, revision), ledger)
+            except HubError as error:
+                first = first or error
+        assert first is not None
+        raise first
 
     folder = None
     for part in parts:
-        stems = [STEMS[part], _OLD_STEMS.get(part, STEMS[part])]
-        folder = bring(f"{part}/config.json").parent.parent
-        bring(
-            f"{part}/{stems[0]}.safetensors",
-            f"{part}/{stems[0]}.fp16.safetensors",
-            f"{part}/{stems[1]}.bin",
-        )
+        found, config = bring(f"{part}/config.json", *(["config.json"] if parts == ["vae"] else []))
+        prefix = found.removesuffix("config.json")
+        folder = config.parent.parent if prefix else config.parent
+        stem, old_stem = STEMS[part], _OLD_STEMS.get(part, STEMS[part])
+        endings = (f"{stem}.safetensors", f"{stem}.fp16.safetensors", f"{old_stem}.bin")
+        bring(*(prefix + ending for ending in endings))
     if "unet" in parts:
-        bring("scheduler/scheduler_config.json")
-        for name in _TOKENIZER_FILES:
-            bring(f"tokenizer/{name}")
+        for name in ("scheduler/scheduler_config.json", *_TOKENIZER_FILES):
+            bring(name)
     assert folder is not None
     return folder
 

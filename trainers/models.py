@@ -234,6 +234,12 @@ def _made(parts: Parts, source: ModelSource) -> Models:
             f"the UNet of {source.given} wants {wanted} numbers a token, and its text encoder gives {given}",
             hint="give parts of one model",
         )
+    if parts.tokenizer.vocab_size > text_encoder.config.vocab_size:
+        raise InputError(
+            f"the tokenizer of {source.given} has {parts.tokenizer.vocab_size} tokens, and its text encoder"
+            f" knows {text_encoder.config.vocab_size}",
+            hint="give parts of one model",
+        )
     return Models(
         family="sd1",
         unet=sd1.make_unet(parts.unet, source.given),

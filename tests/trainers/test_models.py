@@ -2,6 +2,8 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import HubError, InputError
-from tests.trainers.tiny_models import tiny_models
+from tests.trainers.tiny_models import tiny_models, tiny_tokenizer
 from trainers.layers import find_text_encoder_layers, find_unet_layers
 from trainers.models import Models, inspect_base, load_models, save_diffusers, save_single_file
 from trainers.sd1_shapes import CONFIG_KEY, TOKENIZER_KEY
+
+made = cache(tiny_models)  # only looked at
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -47,13 +51,13 @@ def rewrite(
 
 @pytest.mark.parametrize("kind", ["diffusers", "single_file"])
 def test_a_saved_model_comes_back_whole(tiny_files: Any, kind: str) -> None:
-    made, read = tiny_models(), load_models(str(getattr(tiny_files, kind)))
-    assert same(read.unet, made.unet)
-    assert same(read.vae, made.vae)
-    assert same(read.text_encoder, made.text_encoder)
-    for ours, expected in zip(outputs(read), outputs(made), strict=True):
+    expected_models, read = made(), load_models(str(getattr(tiny_files, kind)))
+    assert same(read.unet, expected_models.unet)
+    assert same(read.vae, expected_models.vae)
+    assert same(read.text_encoder, expected_models.text_encoder)
+    for ours, expected in zip(outputs(read), outputs(expected_models), strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=0)
-    assert read.diffusion == made.diffusion
+    assert read.diffusion == expected_models.diffusion
     facts = (
         read.latent_factor,
         read.latent_channels,
@@ -126,13 +130,12 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.filterwarnings("ignore")
 def test_diffusers_reads_our_folder(tiny_files: Any) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_files.diffusers)
-    made = tiny_models()
-    assert same(pipeline.unet, made.unet)
-    assert same(pipeline.vae, made.vae)
-    assert same(pipeline.text_encoder, made.text_encoder)
+    assert same(pipeline.unet, made().unet)
+    assert same(pipeline.vae, made().vae)
+    assert same(pipeline.text_encoder, made().text_encoder)
     assert pipeline.scheduler.config["beta_end"] == 0.02
     ids = pipeline.tokenizer(["girl"], padding="max_length", return_tensors="pt").input_ids
-    assert torch.equal(ids, made.tokenizer(["girl"])[0])
+    assert torch.equal(ids, made().tokenizer(["girl"])[0])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -140,7 +143,7 @@ def test_diffusers_reads_our_folder(tiny_files: Any) -> None:
 def test_diffusers_reads_our_single_file(tiny_files: Any, part: str) -> None:
     kind = {"unet": UNet2DConditionModel, "vae": AutoencoderKL}[part]
     read = kind.from_single_file(tiny_files.single_file, config=str(tiny_files.diffusers), subfolder=part)
-    assert same(read, getattr(tiny_models(), part))
+    assert same(read, getattr(made(), part))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -154,7 +157,7 @@ def test_diffusers_reads_the_text_encoder_of_our_single_file(tiny_files: Any) ->
         config=str(tiny_files.diffusers),
         subfolder="text_encoder",
     )
-    assert same(read, tiny_models().text_encoder)
+    assert same(read, made().text_encoder)
 
 
 def test_the_sizes_of_sd15_are_told_from_its_file_alone(tmp_path: Path) -> None:
@@ -219,8 +222,8 @@ def test_other_weights_in_a_file_are_passed_over_and_ema_is_named(
 
     path = rewrite(tiny_files.single_file, tmp_path / "old.safetensors", old_fashioned)
     models = load_models(str(path))
-    assert same(models.unet, tiny_models().unet)
-    assert same(models.text_encoder, tiny_models().text_encoder)
+    assert same(models.unet, made().unet)
+    assert same(models.text_encoder, made().text_encoder)
     assert "EMA" in caplog.text
 
 
@@ -243,8 +246,6 @@ def test_the_schedule_is_read_from_the_file_that_has_it(tiny_files: Any, tmp_pat
 
 def test_v_prediction_is_kept_in_either_form(tmp_path: Path) -> None:
     models = tiny_models()
-    from dataclasses import replace
-
     models.diffusion = replace(models.diffusion, prediction_type="v_prediction", is_zero_terminal_snr=True)
     save_single_file(models, tmp_path / "v.safetensors", torch.float32, {})
     save_diffusers(models, tmp_path / "v", torch.float32, {})
@@ -261,7 +262,7 @@ def test_what_shapes_do_not_tell_is_said_aloud(
         vocabulary = {TOKENIZER_KEY: file.metadata()[TOKENIZER_KEY]}
     save_file(load_file(tiny_files.single_file), tmp_path / "a.safetensors", vocabulary)
     models = load_models(str(tmp_path / "a.safetensors"))
-    assert same(models.unet, tiny_models().unet)
+    assert same(models.unet, made().unet)
     assert models.unet.config["attention_head_dim"] == 8
     assert "attention heads its UNet has: 8" in caplog.text
     assert models.scaling_factor == 0.18215
@@ -282,7 +283,7 @@ def test_another_vae_is_taken_from_a_file_or_a_folder(tiny_files: Any, tmp_path:
     for place in (tmp_path / "other", tmp_path / "vae", inside, tmp_path / "vae.safetensors"):
         models = load_models(str(tiny_files.single_file), vae=str(place))
         assert same(models.vae, other.vae)
-        assert same(models.unet, tiny_models().unet)
+        assert same(models.unet, made().unet)
 
 
 def test_parts_that_are_missing_are_named(tiny_files: Any, tmp_path: Path) -> None:
@@ -297,7 +298,7 @@ def test_parts_that_are_missing_are_named(tiny_files: Any, tmp_path: Path) -> No
     with pytest.raises(InputError, match="has no VAE") as caught:
         load_models(str(no_vae))
     assert "--vae" in caught.value.hint
-    assert same(load_models(str(no_vae), vae=str(tiny_files.diffusers)).vae, tiny_models().vae)
+    assert same(load_models(str(no_vae), vae=str(tiny_files.diffusers)).vae, made().vae)
     no_text = rewrite(tiny_files.single_file, tmp_path / "b.safetensors", without("cond_stage_model."))
     with pytest.raises(InputError, match="has no text encoder"):
         load_models(str(no_text))
@@ -393,9 +394,21 @@ def test_a_model_of_the_hub_is_found_without_a_network(
 
     monkeypatch.setattr(model_files, "fetch", fetch)
     models = load_models("somebody/tiny@abc", state_folder=tmp_path)
-    assert same(models.unet, tiny_models().unet)
+    assert same(models.unet, made().unet)
     assert models.source.name == "somebody/tiny@abc"
     assert "somebody/tiny@abc/unet/diffusion_pytorch_model.safetensors" in asked
+    monkeypatch.setattr(model_files, "fetch", lambda file, _: fetch_vae(file))
+
+    def fetch_vae(file: Any) -> Path:
+        path = tiny_files.diffusers / "vae" / file.path
+        if not path.is_file():
+            raise HubError(f"no {file.path}")
+        return Path(path)
+
+    alone = load_models(str(tiny_files.diffusers), vae="somebody/vae", state_folder=tmp_path)
+    assert same(alone.vae, made().vae)
+    with pytest.raises(HubError, match=r"no unet/config\.json"):
+        load_models("somebody/vae", state_folder=tmp_path)
     with pytest.raises(HubError):
         monkeypatch.setattr(model_files, "fetch", lambda *_: (_ for _ in ()).throw(HubError("no network")))
         load_models("somebody/other", state_folder=tmp_path)
@@ -405,8 +418,16 @@ def test_a_base_is_inspected_without_its_weights(tiny_files: Any) -> None:
     for place in (tiny_files.diffusers, tiny_files.single_file):
         facts = inspect_base(str(place))
         assert {one.device.type for one in facts.models.unet.parameters()} == {"meta"}
-        assert facts.num_parameters["unet"] == sum(one.numel() for one in tiny_models().unet.parameters())
+        assert facts.num_parameters["unet"] == sum(one.numel() for one in made().unet.parameters())
         assert facts.size_bytes == sum(path.stat().st_size for path, _ in facts.files)
         assert (facts.models.latent_factor, facts.models.max_text_tokens) == (4, 16)
         assert find_unet_layers(facts.models.unet)
         assert len(find_text_encoder_layers(facts.models.text_encoder)) == 18
+
+
+def test_more_tokens_than_the_text_encoder_knows_are_refused(tiny_files: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_files.diffusers, tmp_path / "a")
+    vocabulary = json.loads(tiny_tokenizer().files()["vocab.json"])
+    (folder / "tokenizer" / "vocab.json").write_text(json.dumps({**vocabulary, "xx</w>": 64}))
+    with pytest.raises(InputError, match="has 65 tokens"):
+        inspect_base(str(folder))
