@@ -15,7 +15,7 @@ measured = train_run._Training.measured
 
 def measured_slowly(self: train_run._Training, step: int, values: dict[str, Any]) -> None:
     measured(self, step, values)
-    time.sleep(0.2 if step > 2 else 0)
+    time.sleep(60 if step > 2 else 0)  # it is killed long before
 
 
 train_run._Training.measured = measured_slowly  # type: ignore[method-assign]
