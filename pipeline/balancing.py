@@ -20,6 +20,7 @@ EXACT_DIGITS = 4
 COMPATIBLE_DIGITS = 2
 LEAST = 10.0**-EXACT_DIGITS  # EveryDream2 takes 0 for 1
 HALVINGS = 100  # of the search for the shortest epoch, at most
+ROUNDING = 1e-11  # relative; what arithmetic itself leaves behind is no reason to round up
 CLOSE = 1e-13  # relative; no multiply of four digits can tell the difference
 
 
@@ -165,9 +166,17 @@ def balance_exact(
             note = "at the cap"
         elif target_images is not None and math.isclose(multiply, bounds.low):
             note = "at the floor"
-        written = multiply if note == "by hand" else max(round(multiply, EXACT_DIGITS), LEAST)
+        written = multiply if note == "by hand" else _written(multiply, bounds)
         found.append(Balanced(leaf, part[leaf.path], written, note))
     return found
+
+
+def _written(multiply: float, bounds: Bounds) -> float:
+    """A multiply of four digits, never below what was asked for: EveryDream2 cuts the sum of an epoch down to
+    a whole number, so that digits lost here would be a picture lost there.
+    """
+    units = math.ceil(multiply * 10**EXACT_DIGITS * (1 - ROUNDING)) / 10**EXACT_DIGITS
+    return max(min(units, max(multiply, bounds.high)), LEAST)
 
 
 def _shortest_epoch(

@@ -1,6 +1,7 @@
 """Weights over a tree: the worked example, the ancestor's formula restated, and rules that hold for any tree."""
 
 import math
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,19 @@ def test_a_target_is_met_and_bounds_are_kept(
     assert math.fsum(totals.values()) == pytest.approx(min(max(times, low), high) * count)
     for path, total in totals.items():
         assert low * (1 - 1e-9) <= total / images[path] <= high * (1 + 1e-9)
+
+
+@given(TREES, WEIGHTS, st.floats(0.2, 3))
+def test_everydream_shows_the_pictures_that_were_asked_for_and_not_one_less(
+    images: dict[str, int], weights: dict[str, float], times: float
+) -> None:
+    """It cuts the sum of all multiplies, as they are written, down to a whole number."""
+    target = max(1, round(times * sum(images.values())))
+    leaves = leaves_of(images)
+    found = balance_exact(leaves, weight_tree(leaves, WeightRules(weights)), Bounds(0.01, 1e6), target)
+    written = [Fraction(multiply_text(one.multiply, compatible=False)) * one.leaf.num_images for one in found]
+    least = sum((Fraction(1, 100) * count for count in images.values()), Fraction(0))
+    assert max(target, math.floor(least)) <= math.floor(sum(written)) <= max(target, math.ceil(least)) + 1
 
 
 @given(TREES, WEIGHTS, st.floats(0.2, 2), st.floats(2, 9), st.floats(0.3, 8))
