@@ -175,7 +175,7 @@ def _written(multiply: float, bounds: Bounds) -> float:
     """A multiply of four digits, never below what was asked for: EveryDream2 cuts the sum of an epoch down to
     a whole number, so that digits lost here would be a picture lost there.
     """
-    units = math.ceil(multiply * 10**EXACT_DIGITS * (1 - ROUNDING)) / 10**EXACT_DIGITS
+    units: float = math.ceil(multiply * 10**EXACT_DIGITS * (1 - ROUNDING)) / 10**EXACT_DIGITS
     return max(min(units, max(multiply, bounds.high)), LEAST)
 
 
