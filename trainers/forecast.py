@@ -61,12 +61,14 @@ class MetaModel:
     Args:
         encode: token ids to hidden states.
         trainable: what the optimizer steps.
+        checkpoint: makes the model compute its activations twice instead of keeping them; None to keep them.
     """
 
     unet: nn.Module
     text_encoder: nn.Module
     encode: Callable[[Tensor], Tensor]
     trainable: Sequence[Tensor]
+    checkpoint: Callable[[], None] | None = None
 
 
 def forecast_step(
@@ -80,25 +82,37 @@ def forecast_step(
     """
     weights = [*model.unet.parameters(), *model.text_encoder.parameters()]
     numbers = sum(one.numel() for one in model.trainable)
-    kept, arithmetic = _Kept(weights), _Arithmetic(dtype)
-    counter = FlopCounterMode(display=False)
+    arithmetic, counter = _Arithmetic(dtype), FlopCounterMode(display=False)
     with counter:
-        with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor), arithmetic:
-            latents = torch.empty(sizes.latents, device="meta")
-            hidden = model.encode(torch.empty(sizes.token_ids, device="meta", dtype=torch.int64))
-            timesteps = torch.empty(sizes.latents[0], device="meta", dtype=torch.int64)
-            noise_pred = model.unet(latents, timesteps, hidden, return_dict=False)[0]
-            loss = squared_error(noise_pred, latents).mean()
-        forward = int(counter.get_total_flops())
+        loss, activation_bytes = _forward(model, sizes, arithmetic, weights)
+        forward_flop = int(counter.get_total_flops()) + arithmetic.attention_flop
         loss.backward()  # type: ignore[no-untyped-call]
+    step_flop = int(counter.get_total_flops()) + arithmetic.attention_flop + arithmetic.backward_flop
+    if model.checkpoint is not None:
+        model.checkpoint()
+        _, activation_bytes = _forward(model, sizes, arithmetic, weights)
+        step_flop += forward_flop  # once more in the backward pass
     wide = sum(one.numel() for one in weights if one.dtype != dtype)
     return Forecast(
         weight_bytes=sum(one.numel() * one.element_size() for one in weights),
         trainable_bytes=numbers * (4 + optimizer_bytes) + wide * dtype.itemsize,
-        activation_bytes=kept.num_bytes,
-        forward_flop=forward + arithmetic.attention_flop,
-        step_flop=int(counter.get_total_flops()) + arithmetic.attention_flop + arithmetic.backward_flop,
+        activation_bytes=activation_bytes,
+        forward_flop=forward_flop,
+        step_flop=step_flop,
     )
+
+
+def _forward(
+    model: MetaModel, sizes: StepSizes, arithmetic: "_Arithmetic", weights: Sequence[Tensor]
+) -> tuple[Tensor, int]:
+    """The loss of a batch, and the bytes that are kept for its backward pass."""
+    kept = _Kept(weights)
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor), arithmetic:
+        latents = torch.empty(sizes.latents, device="meta")
+        hidden = model.encode(torch.empty(sizes.token_ids, device="meta", dtype=torch.int64))
+        timesteps = torch.empty(sizes.latents[0], device="meta", dtype=torch.int64)
+        noise_pred = model.unet(latents, timesteps, hidden, return_dict=False)[0]
+        return squared_error(noise_pred, latents).mean(), kept.num_bytes
 
 
 class _Kept:

@@ -88,14 +88,16 @@ def _meta_model(
         )
         found["file_bytes"] = network.file_bytes(DTYPES[settings.save_precision], {})
     found["num_trainable"] = sum(one.numel() for one in trainable)
-    if settings.gradient_checkpointing:
-        checkpoint_activations(unet, text_encoder if settings.trains_text_encoder else None)
 
     def encoded(token_ids: Tensor) -> Tensor:
         with torch.set_grad_enabled(settings.trains_text_encoder):
             return encode(text_encoder, token_ids, clip_skip=settings.clip_skip)
 
-    return MetaModel(unet, text_encoder, encoded, trainable)
+    def checkpoint() -> None:
+        checkpoint_activations(unet, text_encoder if settings.trains_text_encoder else None)
+
+    is_asked = settings.gradient_checkpointing
+    return MetaModel(unet, text_encoder, encoded, trainable, checkpoint if is_asked else None)
 
 
 def _full(

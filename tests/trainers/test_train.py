@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -434,6 +435,27 @@ def test_checkpointed_activations_give_the_same_model(train: Train, dataset: Pat
         torch.testing.assert_close(
             states[0]["tensors"][part], states[1]["tensors"][part], rtol=1e-4, atol=1e-6
         )
+
+
+def test_a_compiled_unet_learns_the_same(
+    train: Train, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One graph for each bucket; the code generator is left out, for it needs a compiler."""
+    frames: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        frames.append(len(inputs))
+        return graph
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    for name, options in (("eager", ()), ("compiled", ("--compile",))):
+        answer = train("loha", "--name", name, "--steps", 3, "--train", "unet", *options)
+        assert answer.exit_code == 0, answer.stderr
+    assert 1 <= len(frames) <= 2
+    states = [
+        torch.load(run_folder(dataset, name) / "state/step-00000003.pt") for name in ("eager", "compiled")
+    ]
+    torch.testing.assert_close(states[0]["tensors"], states[1]["tensors"], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
