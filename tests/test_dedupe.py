@@ -50,7 +50,7 @@ def drawn(mouth: int = 0) -> Image.Image:
 
 def raster(data: bytes) -> Raster:
     small, width, height = read_small(data, 960)
-    return Raster.of(reduced(small, 640), max(width, height))
+    return Raster(reduced(small, 640), max(width, height))
 
 
 def folder_of(folder: Path, files: dict[str, bytes]) -> Path:
@@ -438,8 +438,7 @@ def proposed(one: Signature, other: Signature) -> bool:
         min((view ^ one.hashes[0]).bit_count() for view in other.hashes),
     )
     first, second = (
-        Raster.of(np.asarray(Image.open(io.BytesIO(thumb)).convert("RGB")))
-        for thumb in (one.thumb, other.thumb)
+        Raster(np.asarray(Image.open(io.BytesIO(thumb)).convert("RGB"))) for thumb in (one.thumb, other.thumb)
     )
     return bits <= 8 and compare(first, second, limit=CLEARLY_DIFFERENT).is_same
 
