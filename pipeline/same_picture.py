@@ -32,6 +32,7 @@ _BASE_LEVELS = 4.0  # what changes less is the same to the eye
 _DETAIL_SHARE = 0.16  # of the local gradient: compression leaves noise in proportion to detail
 _NOISE_SHARE = 3.0  # of the median change: grain and compression
 _RELIT_SHARE = 1.5  # times as much is tolerated: means of what was relit are not what becomes of means
+_MOVED_SHARE = 1.2  # the same of a crop laid upon what it was cut from: its cells fall between the others
 _CUT_OFF_LEVELS = 8.0  # where brightening cut levels off at white
 _NEAR_WHITE = 232
 _CHROMA_BASE = 5.0
@@ -169,14 +170,17 @@ def _compare_laid(a: Raster, b: Raster, is_valid: Bools | None, limit: float) ->
         return Comparison(False, float("inf"))
     lit, is_relit = Raster(relit[0]), relit[1]
     cut_off = _cut_off(lit.rgb, b.rgb) if is_relit else np.float32(0)
+    share = _RELIT_SHARE if is_relit else 1.0 if is_valid is None else _MOVED_SHARE
     pair = (lit.luma(), b.luma())
     if is_valid is None and a.longest_px == b.longest_px:  # of one size: mostly as sharp as each other
         chroma = _chroma_excess(lit, b, cut_off, _MOVED_CHROMA if is_relit else 1.0)
-        found = _judged(pair, chroma, inside, cut_off, limit, is_relit)
+        found = _judged(pair, chroma, inside, cut_off, limit, is_relit=is_relit, share=share)
         if found.is_same or _are_as_sharp(*pair):
             return replace(found, is_strict=not is_relit)
     chroma = _chroma_excess(lit, b, cut_off, _MOVED_CHROMA)
-    return _judged(_one_sharpness(*pair, inside), chroma, inside, cut_off, limit, is_relit)
+    return _judged(
+        _one_sharpness(*pair, inside), chroma, inside, cut_off, limit, is_relit=is_relit, share=share
+    )
 
 
 def _away_from_edges(is_valid: Bools) -> Bools:
@@ -195,10 +199,11 @@ def _judged(
     inside: Bools,
     cut_off: "Float | np.float32",
     limit: float,
+    *,
     is_relit: bool,
+    share: float,
 ) -> Comparison:
-    """What two lumas of one light and sharpness say."""
-    share = _RELIT_SHARE if is_relit else 1.0
+    """What two lumas of one light and sharpness say; `share` times as much is tolerated as otherwise."""
     excess = _luma_excess(_soft(lumas[0]), _soft(lumas[1]), inside, cut_off, share)
     excess = np.maximum(excess, chroma_excess)
     excess[~inside] = 0
