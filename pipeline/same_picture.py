@@ -39,7 +39,7 @@ _CHROMA_BASE = 5.0
 _CHROMA_SHARE = 1.25
 _MOVED_CHROMA = 1.4  # times as much of colour is tolerated there: it is stored at half the size
 _FILTER_CELLS = 5  # across, of what takes one sharpness to another
-_FILTER_STEP = 3  # cells between those that the filter is fitted to, each way
+_FILTER_STEP = 4  # cells between those that the filter is fitted to, each way
 _FILTER_RIDGE = 0.01  # levels squared: keeps it small where a picture has nothing to fit
 _ONE_SHARPNESS = 1.06  # ratio up to which files of one size need no filter
 _MARGIN = 3  # cells at the edge that are left out
@@ -78,13 +78,13 @@ class Raster:
 
         return cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
 
-    def halved_chroma(self) -> Levels:
-        """The two colour differences at half the size, as files store them, [height / 2, width / 2, 2]."""
+    def halved_chroma(self) -> list[Levels]:
+        """The two colour differences at half the size, as files store them, [height / 2, width / 2] each."""
         import cv2
 
         height, width = self.shape
         half = cv2.resize(self.rgb, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
-        return np.ascontiguousarray(cv2.cvtColor(half, cv2.COLOR_RGB2YCrCb)[:, :, 1:], np.uint8)
+        return list(cv2.split(cv2.cvtColor(half, cv2.COLOR_RGB2YCrCb))[1:])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,8 @@ def _cut_off(lit: Levels, b: Levels) -> Float:
     """Levels to tolerate beside what brightening cut off at white, [height, width]."""
     import cv2
 
-    is_bright = cv2.max(lit, b).max(axis=2) > _NEAR_WHITE
+    red, green, blue = cv2.split(cv2.max(lit, b))
+    is_bright = cv2.max(cv2.max(red, green), blue) > _NEAR_WHITE
     near = cv2.dilate(np.asarray(is_bright, np.uint8), np.ones((5, 5), np.uint8))
     return near.astype(np.float32) * np.float32(_CUT_OFF_LEVELS)
 
@@ -255,10 +256,14 @@ def _chroma_excess(a: Raster, b: Raster, cut_off: "Float | np.float32", share: f
     """Larger change of the two colour differences as a multiple of what is tolerated, [height, width]."""
     import cv2
 
-    soft_a, soft_b = _soft(a.halved_chroma(), 1.0), _soft(b.halved_chroma(), 1.0)
-    tolerated = share * (_CHROMA_BASE + _CHROMA_SHARE / 2 * _detail(soft_a, 3))
-    change = cv2.absdiff(soft_a, soft_b) / tolerated
-    worst = cv2.resize(change.max(axis=2), a.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    planes = []
+    for of_a, of_b in zip(a.halved_chroma(), b.halved_chroma(), strict=True):
+        soft = _soft(of_a, 1.0)
+        tolerated = np.float32(share * _CHROMA_BASE) + np.float32(share * _CHROMA_SHARE / 2) * _detail(
+            soft, 3
+        )
+        planes.append(cv2.absdiff(soft, _soft(of_b, 1.0)) / tolerated)
+    worst = cv2.resize(cv2.max(*planes), a.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return np.asarray(worst / (1 + cut_off / np.float32(_CHROMA_BASE)), np.float32)
 
 
@@ -283,33 +288,34 @@ def _sharpness(luma: Levels) -> float:
 def _filtered(sharper: Levels, softer: Levels, inside: Bools) -> Float:
     """The sharper one through the small filter that comes nearest to the softer one, by least squares.
 
-    Fitted twice, each time without the tenth that was explained worst before: what was drawn anew has no say.
+    Fitted again without what it explains worst for the detail there: what was drawn anew has no say.
     """
     import cv2
 
     reach = _FILTER_CELLS // 2
     height, width = sharper.shape
     step = _FILTER_STEP if height * width > 40_000 else 1
-    places = [
-        slice(start, size - 2 * reach + start, step)
-        for start in range(_FILTER_CELLS)
+    rows, columns = (
+        [slice(start, size - 2 * reach + start, step) for start in range(_FILTER_CELLS)]
         for size in (height, width)
-    ]
-    rows, columns = places[::2], places[1::2]
-    is_used = inside[rows[reach], columns[reach]].ravel()
-    wanted = softer[rows[reach], columns[reach]].ravel()[is_used].astype(np.float32)
-    around = np.stack([sharper[row, column].ravel() for row in rows for column in columns]).astype(np.float32)
-    around = np.concatenate([around, np.ones_like(around[:1])])[:, is_used]
-    forgiven = (
-        _BASE_LEVELS
-        + 2 * _DETAIL_SHARE * _detail(softer.astype(np.float32))[rows[reach], columns[reach]].ravel()[is_used]
     )
+    middle = (rows[reach], columns[reach])
+    is_used = inside[middle].ravel()
+    wanted = softer[middle].ravel()[is_used].astype(np.float32)
+    around = np.ones((_FILTER_CELLS**2 + 1, len(wanted)), np.float32)
+    for number, (row, column) in enumerate((row, column) for row in rows for column in columns):
+        around[number] = sharper[row, column].ravel()[is_used]
+    detail = _detail(softer.astype(np.float32))[middle].ravel()[is_used]
+    forgiven = _BASE_LEVELS + 2 * _DETAIL_SHARE * detail
     weights = _least_squares(around, wanted)
     for _ in range(2):
         left = np.abs(weights @ around - wanted) / forgiven
         few = np.sort(left[::7])
-        is_near = left <= max(1.0, float(few[int(0.8 * len(few))]))
-        weights = _least_squares(around[:, is_near], wanted[is_near])
+        most = max(1.0, float(few[int(0.8 * len(few))]))
+        if left.max() <= most:
+            break
+        is_near = left <= most
+        weights = _least_squares(around * is_near, wanted * is_near)
     kernel = weights[:-1].reshape(_FILTER_CELLS, _FILTER_CELLS)
     return np.asarray(cv2.filter2D(sharper.astype(np.float32), -1, kernel) + weights[-1], np.float32)
 
