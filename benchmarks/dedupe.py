@@ -1,17 +1,20 @@
-"""Hashing beside imagehash, searching beside brute force and imagededup's BK-tree; a table of ratios.
+"""Hashing and searching beside imagehash, imagededup and brute force, and what a comparison costs; tables.
 
     python benchmarks/dedupe.py [--images 60] [--sizes 10000 100000 1000000] [--threads 2]
         [--imagededup PYTHON]
 
-Hashing: a whole process each, over the same drawn 1080p JPEGs, one thread; processor time, less that of the
-same process without pictures (imports). Ours makes fourteen hashes and a thumbnail of each picture, the
-peer's `imagehash.phash(Image.open(path))` one hash.
+Hashing: a process each, over the same drawn 1080p JPEGs and PNGs, one thread; processor time once all is
+imported. Ours makes fourteen hashes and a thumbnail of each picture, `imagehash.phash(Image.open(path))` and
+`imagededup.methods.PHash().encode_image(path)` one hash.
+
+Comparing: processor time of one comparison of two pictures that are read already, by what was done to one.
 
 Searching: distinct uniform hashes, a tenth of them planted 1 to 8 bits from another one, every pair within 8
 bits. Brute force is `np.bitwise_count` over the upper triangle; above 20,000 hashes only some of its rows are
 computed and its time is extrapolated (~), and the pairs of these rows are held against ours. Peak memory is
-that of a process that does nothing else. --imagededup names a Python that has imagededup; its BK-tree answers
-a sample of queries at the first size, extrapolated to all.
+that of a process that does nothing else. --imagededup names a Python that has imagededup (`pip install
+--no-deps imagededup`, and numpy, Pillow, PyWavelets, scipy, scikit-learn, matplotlib, tqdm); its BK-tree
+answers a sample of queries at the first size, extrapolated to all.
 """
 
 import argparse
@@ -36,23 +39,60 @@ sys.path.insert(0, str(ROOT))
 from pipeline.hash_search import near_pairs  # noqa: E402 - found by the path above
 
 RADIUS, PLANTED_SHARE, CHUNK, BRUTE_WHOLE = 8, 0.1, 512, 20_000
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 Hashes = NDArray[np.uint64]
 
 OURS = """
-import sys
+import sys, time
 from pathlib import Path
 import cv2
 from pipeline.picture_signature import sign
 cv2.setNumThreads(1)
+start = time.process_time()
 for path in sys.argv[1:]:
     sign(Path(path))
+print(time.process_time() - start)
 """
 IMAGEHASH = """
-import sys
+import sys, time
 import imagehash
 from PIL import Image
+start = time.process_time()
 for path in sys.argv[1:]:
     imagehash.phash(Image.open(path))
+print(time.process_time() - start)
+"""
+IMAGEDEDUP = """
+import sys, time, types
+for module, name in (("methods.cnn", "CNN"), ("utils.models", "CustomModel")):
+    stub = types.ModuleType(f"imagededup.{module}")  # they import torch, which hashing does not need
+    setattr(stub, name, None)
+    sys.modules[stub.__name__] = stub
+from imagededup.methods import PHash
+hasher = PHash(verbose=False)
+start = time.process_time()
+for path in sys.argv[1:]:
+    hasher.encode_image(path)
+print(time.process_time() - start)
+"""
+COMPARE = """
+import sys, time
+from pathlib import Path
+import cv2
+from PIL import Image
+from pipeline.picture_signature import read_small, reduced
+from pipeline.same_picture import Raster, compare
+cv2.setNumThreads(1)
+def raster(path):
+    small, width, height = read_small(Path(path), 960)
+    return Raster(reduced(small, 640), max(width, height))
+kinds = {name: [raster(path) for path in paths.split("|")] for name, paths in
+    (one.split("=", 1) for one in sys.argv[1:])}
+originals = kinds.pop("original")
+for name, others in kinds.items():
+    start = time.process_time()
+    same = sum(compare(one, other).is_same for one, other in zip(originals, others))
+    print(name, (time.process_time() - start) / len(others), same / len(others), sep="=")
 """
 BK_TREE = """
 import sys, time
@@ -74,41 +114,77 @@ print(built + (time.perf_counter() - start) * len(hashes) / int(sys.argv[2]))
 # Hashing
 
 
-def draw_frames(folder: Path, count: int) -> list[Path]:
-    """1080p JPEGs of about the size and detail of screenshots."""
+def draw_frames(folder: Path, count: int, suffix: str = ".jpg") -> list[Path]:
+    """1080p files of about the size and detail of screenshots."""
     random = np.random.default_rng(0)
     paths = []
     for number in range(count):
         coarse = Image.fromarray(random.integers(0, 256, (34, 60, 3), dtype=np.uint8))
         smooth = np.asarray(coarse.resize((1920, 1080), Image.Resampling.BICUBIC), np.int16)
         grain = random.normal(0, 4, smooth.shape[:2])[:, :, None]
-        paths.append(folder / f"{number:05}.jpg")
+        paths.append(folder / f"{number:05}{suffix}")
         Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8)).save(paths[-1], quality=92)
     return paths
 
 
-def processor_s(code: str, paths: list[Path]) -> float:
-    """Processor time of a whole Python process, seconds."""
-    before = os.times()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code, *map(str, paths)], check=True, cwd=ROOT, env=environment)
-    after = os.times()
-    return after.children_user - before.children_user + after.children_system - before.children_system
+def processor_s(code: str, paths: list[Path], python: str) -> float:
+    """Processor time that a process of its own takes for the pictures once all is imported, seconds."""
+    command = [python, "-c", code, *map(str, paths)]
+    environment = {**os.environ, **ONE_THREAD}
+    answer = subprocess.run(command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return float(answer.stdout)
 
 
-def compare_hashing(images: int, runs: int) -> None:
+def compare_hashing(images: int, runs: int, imagededup: str | None, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        paths = draw_frames(Path(folder), images)
+        paths = draw_frames(Path(folder), images, suffix)
         size_kib = sum(path.stat().st_size for path in paths) / images / 1024
-        costs: dict[str, list[float]] = {"imagehash.phash": [], "celforge": []}
-        for _ in range(runs):  # turn about, so that other load meets both
-            for name, code in (("imagehash.phash", IMAGEHASH), ("celforge", OURS)):
-                costs[name].append((processor_s(code, paths) - processor_s(code, [])) / images)
+        ways = [("imagehash.phash", IMAGEHASH, sys.executable), ("celforge", OURS, sys.executable)]
+        if imagededup:
+            ways.append(("imagededup PHash", IMAGEDEDUP, imagededup))
+        costs: dict[str, list[float]] = {name: [] for name, _, _ in ways}
+        for _ in range(runs):  # turn about, so that other load meets all
+            for name, code, python in ways:
+                costs[name].append(processor_s(code, paths, python) / images)
     best = {name: min(values) for name, values in costs.items()}
-    print(f"\n{images} drawn 1080p JPEGs of {size_kib:.0f} KiB on average, best of {runs} runs\n")
+    print(f"\n{images} drawn 1080p {suffix} of {size_kib:.0f} KiB on average, best of {runs} runs\n")
     print("| hashing | ms of processor a picture | pictures/s a core | times |\n|---|---|---|---|")
     for name, cost in best.items():
         print(f"| {name} | {cost * 1000:.1f} | {1 / cost:.0f} | {best['imagehash.phash'] / cost:.1f} |")
+
+
+# Comparing
+
+
+def time_comparisons(images: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = draw_frames(Path(folder), images)
+        kinds = {"original": paths}
+        for name, change in CHANGES.items():
+            kinds[name] = [path.with_stem(f"{path.stem} {name}") for path in paths]
+            for path, changed in zip(paths, kinds[name], strict=True):
+                with Image.open(path) as image:
+                    change(image).save(changed, quality=75)
+        kinds["another picture"] = [*paths[1:], paths[0]]
+        told = [f"{name}={'|'.join(map(str, of))}" for name, of in kinds.items()]
+        command = [sys.executable, "-c", COMPARE, *told]
+        environment = {**os.environ, **ONE_THREAD}
+        found = subprocess.run(
+            command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True
+        ).stdout
+    print(f"\n{images} pairs each\n")
+    print("| comparing with | ms of processor a pair | found the same |\n|---|---|---|")
+    for line in found.splitlines():
+        name, cost, share = line.split("=")
+        print(f"| {name} | {float(cost) * 1000:.1f} | {float(share):.0%} |")
+
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "quality 75": lambda image: image,
+    "720p": lambda image: image.resize((1280, 720), Image.Resampling.LANCZOS),
+    "20 % brighter": lambda image: image.point(lambda level: min(255, round(level * 1.2))),
+    "crop of 4 %": lambda image: image.crop((77, 43, 1843, 1037)),
+}
 
 
 # Searching
@@ -213,7 +289,9 @@ def main() -> None:
     parser.add_argument("--imagededup", metavar="PYTHON")
     asked = parser.parse_args()
     if asked.images:
-        compare_hashing(asked.images, asked.runs)
+        for suffix in (".jpg", ".png"):
+            compare_hashing(asked.images, asked.runs, asked.imagededup, suffix)
+        time_comparisons(min(asked.images, 20))
     compare_searching(asked.sizes, asked.threads, asked.imagededup)
 
 

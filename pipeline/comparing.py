@@ -16,7 +16,7 @@ from pipeline.same_picture import CLEARLY_DIFFERENT, Comparison, Raster, compare
 from pipeline.settings import Json
 
 FINE_PX = 640  # longer side: a mouth of 1 % of the width has six cells
-VERSION = 1  # of how pictures are compared
+VERSION = 2  # of how pictures are compared
 KEY: dict[str, Json] = {"version": VERSION, "px": FINE_PX}
 _RASTERS, _THUMBS = 160, 4_096  # kept in memory: about 110 MB and 200 MB
 _LIGHT_SHAPE = (9, 16)
@@ -89,11 +89,11 @@ class Comparer:
     def _raster(self, place: int, is_mirrored: bool) -> Raster:
         signature = self.entries[place].signature
         longest_px = max(signature.width_px, signature.height_px)
-        raster = Raster.of(self._pixels(place), longest_px)
+        raster = Raster(self._pixels(place), longest_px)
         return raster.mirrored() if is_mirrored else raster
 
     def _read_thumb(self, place: int, is_mirrored: bool) -> Raster:
-        raster = Raster.of(decode_thumb(self.entries[place].signature.thumb))
+        raster = Raster(decode_thumb(self.entries[place].signature.thumb))
         return raster.mirrored() if is_mirrored else raster
 
     def _read_pixels(self, place: int) -> Pixels:

@@ -1,9 +1,13 @@
-"""Do two files show the same picture? Aligned, brought to one brightness and one sharpness, and then compared
-box by box: a mouth is under 1 % of a picture, so it is the largest local difference that counts.
+"""Do two files show the same picture? Laid on each other, brought to one light and one sharpness, and then
+compared box by box: a mouth is under 1 % of a picture, so it is the largest local difference that counts.
 
 What may differ: size, compression, a crop of up to 8 % at each side, brightness, writing laid over the
 lower or upper part in one of them, a mark in a corner. Everything else is another picture;
 where in doubt, two pictures.
+
+Scaling, sharpening and the fraction of a cell by which a crop lies off are all one small filter for the whole
+picture. That filter is found by least squares, so that what is left is compression and what was drawn anew: a
+drawn line need not be forgiven for having been scaled.
 """
 
 from dataclasses import dataclass, replace
@@ -12,52 +16,44 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.light_curve import in_light_of
 from pipeline.overlays import explain, may_be_written
+from pipeline.picture_alignment import Place, find_place, inverse, is_crop_of_other
 
+Levels = NDArray[np.uint8]
 Float = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 
 CLEARLY_DIFFERENT = 4.0  # times the tolerance: no thumbnail of one picture was ever that far from another
 
-_BLUR_CELLS = 0.8
-_BASE_LEVELS = 4.5  # what changes less is the same to the eye
-_MOVED_BASE_LEVELS = 7.5
+_BLUR_CELLS = 1.2
+_LETTER_BLUR_CELLS = 0.8
+_BASE_LEVELS = 4.0  # what changes less is the same to the eye
 _DETAIL_SHARE = 0.16  # of the local gradient: compression leaves noise in proportion to detail
-_MOVED_BLUR_CELLS = 0.9
-_MOVED_DETAIL_SHARE = 0.85  # where one was scaled or moved: edges come to lie a fraction of a cell off
-_RELIT_DETAIL_SHARE = 0.45  # means of what was relit are not what becomes of means
 _NOISE_SHARE = 3.0  # of the median change: grain and compression
+_RELIT_SHARE = 1.5  # times as much is tolerated: means of what was relit are not what becomes of means
+_MOVED_SHARE = 1.2  # the same of a crop laid upon what it was cut from: its cells fall between the others
 _CUT_OFF_LEVELS = 8.0  # where brightening cut levels off at white
-_NEAR_WHITE = 232.0
-_MOVED_CHROMA = 1.4  # times as much of colour is tolerated there: it is stored at half the size
+_NEAR_WHITE = 232
 _CHROMA_BASE = 5.0
 _CHROMA_SHARE = 1.25
-_SOFTENINGS = (0.6, 0.8, 1.0, 1.2, 1.45, 1.75, 2.1, 2.6)  # cells, standard deviation
-_MOST_CUT = 0.085  # of a side
-_CONTAINED = 0.01  # of a side by which a crop may reach over what it was cut from
+_MOVED_CHROMA = 1.4  # times as much of colour is tolerated there: it is stored at half the size
+_FILTER_CELLS = 5  # across, of what takes one sharpness to another
+_FILTER_STEP = 4  # cells between those that the filter is fitted to, each way
+_FILTER_RIDGE = 0.01  # levels squared: keeps it small where a picture has nothing to fit
+_ONE_SHARPNESS = 1.06  # ratio up to which files of one size need no filter
+_MARGIN = 3  # cells at the edge that are left out
 _LEAST_COMMON = 0.8  # of the area
 _ALIKE_LEVELS = 2.5  # median difference up to which two pictures lie on each other as they are
 _SAME_ASPECT = 0.012
-_GAINS = (0.55, 1.8)
-_MOST_OFFSET = 56.0  # levels
-_BIN_LEVELS = 8
-_SAMPLED_EVERY = 17  # cells by which the light is told
-_OFF_CURVE_LEVELS = 8.0
-_ECC_STEPS = 40
-_ECC_EPSILON = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Raster:
-    """A picture to be compared: RGB, float32, [height, width, 3], in levels of 0 to 255."""
+    """A picture to be compared: RGB, uint8, [height, width, 3]."""
 
-    rgb: Float
-    longest_px: int = 0  # of the file it was read from: files of one size are compared most strictly
-
-    @classmethod
-    def of(cls, pixels: NDArray[np.uint8], longest_px: int = 0) -> "Raster":
-        """From RGB, uint8, [height, width, 3]."""
-        return cls(pixels.astype(np.float32), longest_px)
+    rgb: Levels
+    longest_px: int = 0  # of the file it was read from: files of one size need no filter
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -76,12 +72,19 @@ class Raster:
         """Left and right changed."""
         return Raster(np.ascontiguousarray(self.rgb[:, ::-1]), self.longest_px)
 
-    def planes(self) -> tuple[Float, Float]:
-        """Luma, [height, width], and chroma, [height, width, 2], in levels."""
+    def luma(self) -> Levels:
+        """Luma, [height, width]."""
         import cv2
 
-        luma, *chroma = cv2.split(cv2.cvtColor(self.rgb, cv2.COLOR_RGB2YCrCb))
-        return luma, cv2.merge(chroma)  # type: ignore[return-value]
+        return cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
+
+    def halved_chroma(self) -> list[Levels]:
+        """The two colour differences at half the size, as files store them, [height / 2, width / 2] each."""
+        import cv2
+
+        height, width = self.shape
+        half = cv2.resize(self.rgb, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+        return list(cv2.split(cv2.cvtColor(half, cv2.COLOR_RGB2YCrCb))[1:])  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +131,16 @@ def _have_one_aspect(a: tuple[int, int], b: tuple[int, int]) -> bool:
 
 def _lie_on_each_other(a: Raster, b: Raster) -> bool:
     """Whether most of two pictures agrees as they are, so that moving one cannot help."""
-    luma = _soft(a.planes()[0])
-    difference, edges = np.abs(luma - _soft(b.planes()[0])), _detail(luma)
-    is_drawn = edges >= np.quantile(edges, 0.5)
+    luma_a, luma_b = _soft(a.luma(), 0.8), _soft(b.luma(), 0.8)
+    difference, edges = np.abs(luma_a - luma_b)[::2, ::2], _detail(luma_a)[::2, ::2]
+    is_drawn = edges >= np.median(edges)
     return float(np.median(difference[is_drawn])) < _ALIKE_LEVELS and float(edges[is_drawn].mean()) > 4.0
 
 
-def _soft(values: Float, sigma: float = _BLUR_CELLS) -> Float:
+def _soft(values: "Levels | Float", sigma: float = _BLUR_CELLS) -> Float:
     import cv2
 
-    return cv2.GaussianBlur(values, (0, 0), sigma)  # type: ignore[return-value]
+    return cv2.GaussianBlur(values.astype(np.float32, copy=False), (0, 0), sigma)  # type: ignore[return-value]
 
 
 def _box(values: Float, side: int) -> Float:
@@ -146,13 +149,14 @@ def _box(values: Float, side: int) -> Float:
     return cv2.boxFilter(values, cv2.CV_32F, (side, side))  # type: ignore[return-value]
 
 
-def _detail(luma: Float) -> Float:
-    """Mean gradient around each cell, in levels a cell."""
+def _detail(luma: Float, side: int = 5) -> Float:
+    """Mean gradient around each cell, in levels a cell; summed over channels for a picture of several."""
     import cv2
 
-    across = cv2.absdiff(luma, np.roll(luma, 1, 1))
-    down = cv2.absdiff(luma, np.roll(luma, 1, 0))
-    return _box(across + down, 5)
+    gradient = np.zeros_like(luma)
+    cv2.absdiff(luma[1:], luma[:-1], gradient[1:])
+    cv2.add(gradient[:, 1:], cv2.absdiff(luma[:, 1:], luma[:, :-1]), gradient[:, 1:])
+    return _box(gradient, side)
 
 
 # Pictures that lie on each other
@@ -160,35 +164,57 @@ def _detail(luma: Float) -> Float:
 
 def _compare_laid(a: Raster, b: Raster, is_valid: Bools | None, limit: float) -> Comparison:
     """Compare cell by cell, over the cells that both have."""
-    inside = np.ones(a.shape, bool) if is_valid is None else is_valid.copy()
-    inside[:2], inside[-2:], inside[:, :2], inside[:, -2:] = False, False, False, False
-    relit = _relight(a.rgb, b.rgb, inside) if inside.any() else None
+    inside = _away_from_edges(np.ones(a.shape, bool) if is_valid is None else is_valid)
+    relit = in_light_of(a.rgb, b.rgb, inside) if inside.any() else None
     if relit is None:
         return Comparison(False, float("inf"))
-    lit, is_relit = relit
-    luma_a, chroma_a = Raster(lit).planes()
-    luma_b, chroma_b = b.planes()
-    luma_a, luma_b, is_softened = _one_sharpness(_soft(luma_a), _soft(luma_b), inside)
-    share = _DETAIL_SHARE
-    if is_softened or is_relit or is_valid is not None or a.longest_px != b.longest_px:
-        share = _RELIT_DETAIL_SHARE if is_relit else _MOVED_DETAIL_SHARE
-        luma_a, luma_b = _soft(luma_a, _MOVED_BLUR_CELLS), _soft(luma_b, _MOVED_BLUR_CELLS)
-    cut_off = _cut_off(lit, b.rgb) if is_relit else np.float32(0)
-    luma_excess = _luma_excess(luma_a, luma_b, inside, share, cut_off)
-    excess = np.maximum(
-        luma_excess,
-        _chroma_excess(chroma_a, chroma_b, cut_off) / (1.0 if share == _DETAIL_SHARE else _MOVED_CHROMA),
+    lit, is_relit = Raster(relit[0]), relit[1]
+    cut_off = _cut_off(lit.rgb, b.rgb) if is_relit else np.float32(0)
+    share = _RELIT_SHARE if is_relit else 1.0 if is_valid is None else _MOVED_SHARE
+    pair = (lit.luma(), b.luma())
+    if is_valid is None and a.longest_px == b.longest_px:  # of one size: mostly as sharp as each other
+        chroma = _chroma_excess(lit, b, cut_off, _MOVED_CHROMA if is_relit else 1.0)
+        found = _judged(pair, chroma, inside, cut_off, limit, is_relit=is_relit, share=share)
+        if found.is_same or _are_as_sharp(*pair):
+            return replace(found, is_strict=not is_relit)
+    chroma = _chroma_excess(lit, b, cut_off, _MOVED_CHROMA)
+    return _judged(
+        _one_sharpness(*pair, inside), chroma, inside, cut_off, limit, is_relit=is_relit, share=share
     )
+
+
+def _away_from_edges(is_valid: Bools) -> Bools:
+    """Cells whose surroundings both pictures have too."""
+    import cv2
+
+    side = 2 * _MARGIN + 1
+    reach = np.ones((side, side), np.uint8)
+    eroded = cv2.erode(is_valid.view(np.uint8), reach, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return np.asarray(eroded, np.uint8).view(np.bool_)
+
+
+def _judged(
+    lumas: "tuple[Levels | Float, Levels | Float]",
+    chroma_excess: Float,
+    inside: Bools,
+    cut_off: "Float | np.float32",
+    limit: float,
+    *,
+    is_relit: bool,
+    share: float,
+) -> Comparison:
+    """What two lumas of one light and sharpness say; `share` times as much is tolerated as otherwise."""
+    excess = _luma_excess(_soft(lumas[0]), _soft(lumas[1]), inside, cut_off, share)
+    excess = np.maximum(excess, chroma_excess)
     excess[~inside] = 0
-    most = float(excess.max())
-    is_strict = share == _DETAIL_SHARE
-    if most <= limit:
-        return Comparison(True, most, is_relit=is_relit, is_strict=is_strict)
-    if limit > 1 and may_be_written(excess > limit):  # letters are too small to be told on a thumbnail
-        return Comparison(True, most, is_relit=is_relit, is_strict=is_strict)
-    overlay = explain(excess > limit, luma_a, luma_b)
+    found = Comparison(False, float(excess.max()), is_relit=is_relit)
+    is_changed = excess > limit
+    # letters are too small to be told on a thumbnail
+    if found.excess <= limit or (limit > 1 and may_be_written(is_changed)):
+        return replace(found, is_same=True)
+    overlay = explain(is_changed, *(_soft(one, _LETTER_BLUR_CELLS) for one in lumas))
     if overlay is None:
-        return Comparison(False, most, is_relit=is_relit, is_strict=is_strict)
+        return found
     excess[overlay.cells] = 0
     return Comparison(
         True,
@@ -199,130 +225,109 @@ def _compare_laid(a: Raster, b: Raster, is_valid: Bools | None, limit: float) ->
     )
 
 
-def _luma_excess(
-    a: Float, b: Float, inside: Bools, detail_share: float, cut_off: "Float | np.float32"
-) -> Float:
-    """Change of luma as a multiple of what is tolerated."""
-    change = np.abs(a - b)
-    detail = np.minimum(_detail(a), _detail(b))
-    is_drawn = inside & (detail >= np.median(detail[inside]))  # a white ground has no noise
-    noise = float(np.median(_box(change, 5)[is_drawn]))
-    base = _BASE_LEVELS if detail_share == _DETAIL_SHARE else _MOVED_BASE_LEVELS
-    excess: Float = change / (base + _NOISE_SHARE * noise + detail_share * detail + cut_off)
-    return excess
+def _luma_excess(a: Float, b: Float, inside: Bools, cut_off: "Float | np.float32", share: float) -> Float:
+    """Change of softened luma as a multiple of what is tolerated, `share` times which is tolerated."""
+    import cv2
+
+    change: Float = cv2.absdiff(a, b)  # type: ignore[assignment]
+    detail: Float = cv2.min(_detail(a), _detail(b))  # type: ignore[assignment]
+    few = (slice(1, None, 3), slice(1, None, 3))
+    is_drawn = inside[few] & (
+        detail[few] >= np.median(detail[few][inside[few]])
+    )  # a white ground has no noise
+    noise = float(np.median(_box(change, 5)[few][is_drawn]))
+    tolerated = (
+        np.float32(share * (_BASE_LEVELS + _NOISE_SHARE * noise)) + np.float32(share * _DETAIL_SHARE) * detail
+    )
+    return np.asarray(change / (tolerated + cut_off), np.float32)
 
 
-def _cut_off(lit: Float, b: Float) -> Float:
+def _cut_off(lit: Levels, b: Levels) -> Float:
     """Levels to tolerate beside what brightening cut off at white, [height, width]."""
     import cv2
 
-    is_bright = (np.maximum(lit, b) > _NEAR_WHITE).any(axis=2)
+    red, green, blue = cv2.split(cv2.max(lit, b))
+    is_bright = cv2.max(cv2.max(red, green), blue) > _NEAR_WHITE
     near = cv2.dilate(np.asarray(is_bright, np.uint8), np.ones((5, 5), np.uint8))
     return near.astype(np.float32) * np.float32(_CUT_OFF_LEVELS)
 
 
-def _chroma_excess(a: Float, b: Float, cut_off: "Float | np.float32") -> Float:
-    """Larger change of the two chroma planes as a multiple of what is tolerated."""
+def _chroma_excess(a: Raster, b: Raster, cut_off: "Float | np.float32", share: float) -> Float:
+    """Larger change of the two colour differences as a multiple of what is tolerated, [height, width]."""
     import cv2
 
-    soft_a, soft_b = _soft(a, 2.0), _soft(b, 2.0)
-    gradient = cv2.absdiff(soft_a, np.roll(soft_a, 1, 1)) + cv2.absdiff(soft_a, np.roll(soft_a, 1, 0))
-    tolerated = _CHROMA_BASE + _CHROMA_SHARE * _box(gradient, 5)
-    change = cv2.absdiff(soft_a, soft_b)
-    first, second = cv2.split(change / tolerated)
-    worst = np.maximum(first, second) / (1 + cut_off / np.float32(_CHROMA_BASE))
-    return np.asarray(worst, np.float32)
+    planes = []
+    for of_a, of_b in zip(a.halved_chroma(), b.halved_chroma(), strict=True):
+        soft = _soft(of_a, 1.0)
+        tolerated = np.float32(share * _CHROMA_BASE) + np.float32(share * _CHROMA_SHARE / 2) * _detail(
+            soft, 3
+        )
+        planes.append(cv2.absdiff(soft, _soft(of_b, 1.0)) / tolerated)
+    worst = cv2.resize(cv2.max(*planes), a.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return np.asarray(worst / (1 + cut_off / np.float32(_CHROMA_BASE)), np.float32)
 
 
-def _relight(a: Float, b: Float, inside: Bools) -> tuple[Float, bool] | None:
-    """`a` in the light of `b`, and whether that changed it; None where no modest change of light leads there.
+def _are_as_sharp(a: Levels, b: Levels) -> bool:
+    sharp_a, sharp_b = _sharpness(a), _sharpness(b)
+    return max(sharp_a, sharp_b) < _ONE_SHARPNESS * min(sharp_a, sharp_b)
 
-    One curve for the three channels, as brightness, contrast and gamma are: fitted again and again without
-    what is far from it, so that a change of a small part has no say.
+
+def _one_sharpness(a: Levels, b: Levels, inside: Bools) -> "tuple[Levels | Float, Levels | Float]":
+    """Both, the sharper one through the filter that leads to the other."""
+    return (_filtered(a, b, inside), b) if _sharpness(a) > _sharpness(b) else (a, _filtered(b, a, inside))
+
+
+def _sharpness(luma: Levels) -> float:
+    """Mean second difference once noise is smoothed, in levels."""
+    import cv2
+
+    soft = cv2.GaussianBlur(luma, (0, 0), 0.8)
+    return float(cv2.norm(cv2.Laplacian(soft, cv2.CV_16S), cv2.NORM_L1)) / luma.size + 1e-6
+
+
+def _filtered(sharper: Levels, softer: Levels, inside: Bools) -> Float:
+    """The sharper one through the small filter that comes nearest to the softer one, by least squares.
+
+    Fitted again without what it explains worst for the detail there: what was drawn anew has no say.
     """
-    places = np.flatnonzero(inside)[::_SAMPLED_EVERY]
-    x, y = a.reshape(-1, 3)[places].ravel(), b.reshape(-1, 3)[places].ravel()
-    is_used = (y > 4) & (y < 250) & (x > 4) & (x < 250)
-    told = (y - x)[is_used] if is_used.sum() >= 200 else y - x
-    offset = float(np.median(told))
-    is_low = x <= np.median(x[is_used]) if is_used.any() else np.ones(len(x), bool)
-    halves = [(y - x)[is_used & part] for part in (is_low, ~is_low)]
-    if abs(offset) < 1.5 and all(abs(float(np.median(half))) < 2.0 for half in halves if len(half)):
-        return a, False
-    low, high = (float(value) for value in np.quantile(x[is_used] if is_used.any() else x, (0.1, 0.9)))
-    if high - low < 8.0 or is_used.sum() < 200:
-        return (np.clip(a + np.float32(offset), 0, 255), True) if abs(offset) <= _MOST_OFFSET else None
-    curve = np.polynomial.Polynomial.fit(x[is_used], y[is_used], 1)
-    for degree in (1, 2, 3, 3):
-        distance = np.abs(curve(x) - y)
-        near = is_used & (distance <= max(2.0, 2.0 * float(np.median(distance[is_used]))))
-        curve = np.polynomial.Polynomial.fit(x[near], y[near], degree if high - low > 40 else 1)
-    lowest, highest = (float(value) for value in np.quantile(x[is_used], (0.02, 0.98)))
-    levels = np.arange(256, dtype=np.float64)
-    table = _continued(curve, levels, lowest, highest)
-    table = np.maximum.accumulate(_corrected(table, x[near], y[near])).clip(0, 255)
-    gain = float(table[round(high)] - table[round(low)]) / max(1.0, round(high) - round(low))
-    if (
-        not _GAINS[0] <= gain <= _GAINS[1]
-        or abs(float(np.median((table[x.astype(int)] - x)[is_used]))) > _MOST_OFFSET
-    ):
-        return None
-    return _looked_up(a, table), True
-
-
-def _looked_up(values: Float, table: NDArray[np.float64]) -> Float:
-    """Values through a curve given at whole levels; a quarter of a level is fine enough."""
-    fine = np.interp(np.arange(1021) / 4, np.arange(256), table).astype(np.float32)
-    return fine[np.rint(values * 4).astype(np.int16)]
-
-
-def _corrected(table: NDArray[np.float64], x: Float, y: Float) -> NDArray[np.float64]:
-    """A curve with what is left between it and the medians of bins of levels, a few levels at most."""
-    bins = np.minimum(x.astype(int), 255) // _BIN_LEVELS
-    left = y - table[np.minimum(x.astype(int), 255)]
-    centres, medians = [], []
-    for one in range(256 // _BIN_LEVELS):
-        of_bin = left[bins == one]
-        if len(of_bin) >= 40:
-            centres.append((one + 0.5) * _BIN_LEVELS)
-            medians.append(float(np.median(of_bin)))
-    if not centres:
-        return table
-    correction = np.interp(np.arange(256), centres, medians)
-    corrected: NDArray[np.float64] = table + np.clip(correction, -_OFF_CURVE_LEVELS, _OFF_CURVE_LEVELS)
-    return corrected
-
-
-def _continued(
-    curve: "np.polynomial.Polynomial", levels: NDArray[np.float64], lowest: float, highest: float
-) -> NDArray[np.float64]:
-    """A curve over all levels, straight on from where it was fitted."""
-    slope = curve.deriv()
-    inner = np.clip(levels, lowest, highest)
-    values: NDArray[np.float64] = curve(inner) + slope(inner) * (levels - inner)
-    return values
-
-
-def _one_sharpness(a: Float, b: Float, inside: Bools) -> tuple[Float, Float, bool]:
-    """Both as soft as the softer one, and whether that changed one: scaling takes what is fine away."""
     import cv2
 
-    def sharpness(values: Float) -> float:
-        return float(np.abs(cv2.Laplacian(values, cv2.CV_32F))[inside].mean())
-
-    sharp_a, sharp_b = sharpness(a), sharpness(b)
-    if max(sharp_a, sharp_b) < 1.06 * min(sharp_a, sharp_b):
-        return a, b, False
-    sharper, softer = (a, b) if sharp_a > sharp_b else (b, a)
-    best, least = sharper, float(np.abs(sharper - softer)[inside].mean())
-    for sigma in _SOFTENINGS:
-        tried = _soft(sharper, sigma)
-        left = float(np.abs(tried - softer)[inside].mean())
-        if left >= least:
+    reach = _FILTER_CELLS // 2
+    height, width = sharper.shape
+    step = _FILTER_STEP if height * width > 40_000 else 1
+    rows, columns = (
+        [slice(start, size - 2 * reach + start, step) for start in range(_FILTER_CELLS)]
+        for size in (height, width)
+    )
+    middle = (rows[reach], columns[reach])
+    is_used = inside[middle].ravel()
+    wanted = softer[middle].ravel()[is_used].astype(np.float32)
+    around = np.ones((_FILTER_CELLS**2 + 1, len(wanted)), np.float32)
+    for number, (row, column) in enumerate((row, column) for row in rows for column in columns):
+        around[number] = sharper[row, column].ravel()[is_used]
+    detail = _detail(softer.astype(np.float32))[middle].ravel()[is_used]
+    forgiven = _BASE_LEVELS + 2 * _DETAIL_SHARE * detail
+    weights = _least_squares(around, wanted)
+    for _ in range(2):
+        left = np.abs(weights @ around - wanted) / forgiven
+        few = np.sort(left[::7])
+        most = max(1.0, float(few[int(0.8 * len(few))]))
+        if left.max() <= most:
             break
-        best, least = tried, left
-    is_softened = best is not sharper
-    return (best, softer, is_softened) if sharp_a > sharp_b else (softer, best, is_softened)
+        is_near = left <= most
+        weights = _least_squares(around * is_near, wanted * is_near)
+    kernel = weights[:-1].reshape(_FILTER_CELLS, _FILTER_CELLS)
+    return np.asarray(cv2.filter2D(sharper.astype(np.float32), -1, kernel) + weights[-1], np.float32)
+
+
+def _least_squares(around: Float, wanted: Float) -> Float:
+    """Weights of the rows of `around`, [rows, cells], whose sum is nearest to `wanted`, [cells]."""
+    products = (around @ around.T).astype(np.float64)
+    ridge = np.eye(len(around)) * _FILTER_RIDGE * around.shape[1]
+    weights: Float = np.linalg.solve(products + ridge, (around @ wanted).astype(np.float64)).astype(
+        np.float32
+    )
+    return weights
 
 
 # Crops
@@ -330,9 +335,16 @@ def _one_sharpness(a: Float, b: Float, inside: Bools) -> tuple[Float, Float, boo
 
 def _compare_aligned(a: Raster, b: Raster, limit: float) -> Comparison | None:
     """Lay one upon the other by scale and shift, and compare what both show; None where none fits."""
-    place = _find_place(a.planes()[0], b.planes()[0])
-    if place is None or not _contains(place):
+    place = find_place(a.luma(), b.luma())
+    if place is None or not is_crop_of_other(place):
         return None
+    if place[0][0] * place[0][1] > 1:  # the fuller one is laid upon its crop, whichever was named first
+        found = _laid_by_place(b, a, inverse(place), limit)
+        return None if found is None else found.turned()
+    return _laid_by_place(a, b, place, limit)
+
+
+def _laid_by_place(a: Raster, b: Raster, place: Place, limit: float) -> Comparison | None:
     import cv2
 
     (scale_x, scale_y), (left, top) = place  # of a, in shares of its sides, that b shows
@@ -344,7 +356,9 @@ def _compare_aligned(a: Raster, b: Raster, limit: float) -> Comparison | None:
             [0, step_y, top * high + 0.5 * step_y - 0.5],
         ]
     )
-    rgb = _soft(a.rgb, 0.4 * step_x) if step_x > 1.2 else a.rgb  # cells that fall together are averaged
+    rgb = (
+        cv2.GaussianBlur(a.rgb, (0, 0), 0.4 * step_x) if step_x > 1.2 else a.rgb
+    )  # cells that fall together are averaged
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     laid = cv2.warpAffine(rgb, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     u = left + scale_x * (np.arange(width) + 0.5) / width
@@ -352,80 +366,6 @@ def _compare_aligned(a: Raster, b: Raster, limit: float) -> Comparison | None:
     is_valid = ((v > 0.004) & (v < 0.996))[:, None] & ((u > 0.004) & (u < 0.996))[None, :]
     if is_valid.mean() < _LEAST_COMMON:
         return None
-    found = _compare_laid(Raster(np.clip(laid, 0, 255)), b, is_valid, limit)
+    found = _compare_laid(Raster(laid.astype(np.uint8, copy=False)), b, is_valid, limit)
     share = scale_x * scale_y
-    return replace(found, is_aligned=True, fuller="a" if share < 0.995 else "b" if share > 1.005 else "")
-
-
-def _find_place(a: Float, b: Float) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """The part of `a` that `b` shows: ((width, height), (left, top)) in shares of a's sides, perhaps over 1.
-
-    Enhanced correlation coefficient (Evangelidis and Psarakis 2008, in OpenCV), which brightness and contrast
-    do not disturb, from coarse to fine; anything that turns or shears is refused.
-    """
-    import cv2
-
-    warp = None
-    for longest in (48, 96, 192, 400):
-        if warp is not None and longest > 2 * max(b.shape):
-            break
-        template, image = _shrunk(b, longest), _shrunk(a, longest)
-        to_cells = np.diag([image.shape[1], image.shape[0], 1.0])
-        from_cells = np.diag([1.0 / template.shape[1], 1.0 / template.shape[0], 1.0])
-        starts = [warp] if warp is not None else _starts()
-        best, best_share = None, 0.2
-        for start in starts:
-            matrix = (to_cells @ start @ from_cells)[:2].astype(np.float32)
-            try:
-                share, matrix = cv2.findTransformECC(  # type: ignore[call-overload]
-                    template,
-                    image,
-                    matrix,
-                    cv2.MOTION_AFFINE,
-                    (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ECC_STEPS, _ECC_EPSILON),
-                    None,
-                    3,
-                )
-            except cv2.error:
-                continue
-            if share > best_share:
-                full = np.vstack([matrix, [0, 0, 1]])
-                best, best_share = np.linalg.inv(to_cells) @ full @ np.linalg.inv(from_cells), share
-        if best is None or not _is_crop(best):
-            return None
-        warp = best
-    assert warp is not None
-    return (float(warp[0, 0]), float(warp[1, 1])), (float(warp[0, 2]), float(warp[1, 2]))
-
-
-def _shrunk(luma: Float, longest: int) -> Float:
-    import cv2
-
-    scale = longest / max(luma.shape)
-    if scale >= 1:
-        return luma
-    size = (max(8, round(luma.shape[1] * scale)), max(8, round(luma.shape[0] * scale)))
-    return cv2.resize(luma, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
-
-
-def _starts() -> list[NDArray[np.float64]]:
-    """First guesses: the whole, and a crop of 4 % all round in either."""
-    return [
-        np.array([[scale, 0, (1 - scale) / 2], [0, scale, (1 - scale) / 2], [0, 0, 1.0]])
-        for scale in (1.0, 0.92, 1 / 0.92)
-    ]
-
-
-def _is_crop(warp: NDArray[np.float64]) -> bool:
-    turned = max(abs(float(warp[0, 1])), abs(float(warp[1, 0])))
-    corners = (warp @ np.array([[0, 1, 0.0], [0, 1, 0.0], [1, 1, 1.0]]))[:2, :2].ravel()
-    cut = float(np.abs(corners - np.array([0, 1, 0, 1])).max())
-    return turned < 0.02 and cut <= _MOST_CUT
-
-
-def _contains(place: tuple[tuple[float, float], tuple[float, float]]) -> bool:
-    """Whether one of two pictures shows all of the other: two places of a pan do not."""
-    scales, starts = place
-    ends = [start + scale for start, scale in zip(starts, scales, strict=True)]
-    is_b_inside = min(starts) > -_CONTAINED and max(ends) < 1 + _CONTAINED
-    return is_b_inside or (max(starts) < _CONTAINED and min(ends) > 1 - _CONTAINED)
+    return replace(found, is_aligned=True, fuller="a" if share < 0.995 else "")

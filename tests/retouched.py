@@ -97,7 +97,7 @@ RETOUCHES: dict[str, Make] = {
     "crop of 4 % above and below": cropped(0, 0.04, 0, 0.04),
     "crop of 5 % and down to 480p": lambda image: rescaled(480)(cropped(0.05, 0.05, 0.05, 0.05)(image)),
     "darker": brightened(0.8),
-    "brighter": brightened(1.15),
+    "brighter": brightened(1.2),
     "much brighter": brightened(1.3),
     "gamma 0.8": with_gamma(0.8),
     "gamma 1.25": with_gamma(1.25),

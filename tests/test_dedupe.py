@@ -1,6 +1,5 @@
 """`celforge dedupe`: copies go, expressions stay, and everything comes back."""
 
-import io
 import itertools
 import json
 import os
@@ -13,7 +12,7 @@ from crashing import KILLED, points, run_until_line
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
-from retouched import RETOUCHES, expressions, on_white, saved, scene
+from retouched import RETOUCHES, on_white, saved
 from tiny_taggers import tagger_model
 
 from pipeline.companions import Companions
@@ -21,7 +20,7 @@ from pipeline.embeddings import Embedder, Scale, alike
 from pipeline.onnx import IDENTITY_MODEL, open_session
 from pipeline.picture_quality import measure
 from pipeline.picture_signature import Signature, read_small, reduced, sign
-from pipeline.same_picture import CLEARLY_DIFFERENT, Comparison, Raster, compare
+from pipeline.same_picture import Comparison, Raster, compare
 from pipeline.star_groups import star_groups
 from tests.conftest import Celforge
 
@@ -50,7 +49,7 @@ def drawn(mouth: int = 0) -> Image.Image:
 
 def raster(data: bytes) -> Raster:
     small, width, height = read_small(data, 960)
-    return Raster.of(reduced(small, 640), max(width, height))
+    return Raster(reduced(small, 640), max(width, height))
 
 
 def folder_of(folder: Path, files: dict[str, bytes]) -> Path:
@@ -82,7 +81,7 @@ def test_mouths_are_other_pictures_in_every_pair_of_files() -> None:
             assert not compare(a, b).is_same
 
 
-SURE = [name for name in RETOUCHES if name not in ("gamma 0.8", "gamma 1.25", "much brighter")]
+SURE = [name for name in RETOUCHES if name != "much brighter"]  # which cuts off all above 196 levels
 
 
 def test_a_retouched_file_shows_the_same_picture() -> None:
@@ -401,47 +400,6 @@ def test_every_expression_of_the_real_ones_stays(
     folder = folder_of(tmp_path / "set", files)
     assert celforge("dedupe", folder).exit_code == 0
     assert set(tree(folder)) == {name for name in files if not name.startswith("copy")}
-
-
-def test_a_mouth_or_an_eye_before_a_real_background_is_another_picture(shared_testdata: Path) -> None:
-    background = Image.open(shared_testdata / "backgrounds" / "club.jpg").convert("RGB").resize((1280, 720))
-    faces = expressions(shared_testdata / "sprites" / "mala")
-    scenes = {name: scene(background, face, 1.25) for name, face in faces.items()}
-    files = {name: raster(saved(image, "q90.jpg")) for name, image in scenes.items()}
-    again = {name: raster(saved(image, "q75.jpg")) for name, image in scenes.items()}
-    assert len(files) >= 4
-    pairs = itertools.combinations_with_replacement(files, 2)
-    same = [(one, other) for one, other in pairs if compare(files[one], again[other]).is_same]
-    assert same == [(name, name) for name in files]
-
-
-def test_recall_on_real_pictures_is_99_of_100(shared_testdata: Path) -> None:
-    missed = []
-    for number, name in enumerate(("uni", "meadow")):
-        image = Image.open(shared_testdata / "backgrounds" / f"{name}.jpg").convert("RGB")
-        image = image.resize((960, 540), Image.Resampling.LANCZOS)
-        original = saved(image, ".png")
-        signature, whole = sign(original), raster(original)
-        for place, retouch in list(enumerate(SURE))[number::2]:
-            data = saved(
-                RETOUCHES[retouch](image), ("q95.jpg", "q75.jpg", "q60.jpg", ".webp")[place // 2 % 4]
-            )
-            if not (proposed(signature, sign(data)) and compare(whole, raster(data)).is_same):
-                missed.append((name, retouch))
-    assert not missed  # of fewer than a hundred
-
-
-def proposed(one: Signature, other: Signature) -> bool:
-    """Whether hashes and thumbnails leave two pictures to be compared."""
-    bits = min(
-        min((view ^ other.hashes[0]).bit_count() for view in one.hashes),
-        min((view ^ one.hashes[0]).bit_count() for view in other.hashes),
-    )
-    first, second = (
-        Raster.of(np.asarray(Image.open(io.BytesIO(thumb)).convert("RGB")))
-        for thumb in (one.thumb, other.thumb)
-    )
-    return bits <= 8 and compare(first, second, limit=CLEARLY_DIFFERENT).is_same
 
 
 def test_the_sheet_is_whole_html(celforge: Celforge, tmp_path: Path) -> None:
