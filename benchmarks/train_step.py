@@ -6,8 +6,8 @@
 
 A step is a forward pass, a mean squared error, a backward pass and, where anything learns, AdamW. Each way
 runs in a process of its own; rounds go through all of them in turn, so that other work on the machine meets
-them alike. Printed: medians over rounds of a round's median step, ratios to the frozen UNet, whose backward pass
-goes to its input, and peak memory: of the GPU's allocator, or resident memory of the process.
+them alike. Printed: medians over rounds of a round's median step, ratios to the frozen UNet, whose backward
+pass goes to its input, and peak memory: of the GPU's allocator, or resident memory of the process.
 
 On the CPU the UNet is a reduced one (--full for SD1.5), fp32; on a GPU it is SD1.5's at 512 px, bf16,
 channels_last, fused AdamW. Ranks: LoHa 8 and 4, LoCon and LoRA 16 and 8, alpha 1. Text encoder and VAE take
