@@ -279,7 +279,6 @@ def test_a_reflink_shares_bytes_or_says_that_the_disk_cannot(picture: Path) -> N
     assert (clone.read_bytes(), clone.stat().st_mtime_ns) == (b"picture", OLD)
 
 
-@pytest.mark.parametrize("is_atomic", [True, False])
 @pytest.mark.parametrize("has_call", [True, False])
 def test_files_of_a_folder_move_together_and_replace_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_call: bool
@@ -303,6 +302,7 @@ def test_files_of_a_folder_move_together_and_replace_nothing(
         rename_all_new(tmp_path / "here", tmp_path / "there", ["gone.png"])
 
 
+@pytest.mark.parametrize("is_atomic", [True, False])
 def test_a_rename_replaces_neither_a_file_nor_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_atomic: bool
 ) -> None:
