@@ -7,27 +7,43 @@ readers. The same values always give the same bytes.
 """
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 # Ink on surface is at least 7:1, muted ink at least 4.5:1, in both schemes.
 STYLE = """
-.chart { --c-ink: #1c2330; --c-muted: #5a6475; --c-grid: #e0e4ea; --c-fill: #2f6fde; --c-soft: #2f6fde55; }
+.chart { --c-ink: #1c2330; --c-muted: #5a6475; --c-grid: #e0e4ea; --c-fill: #2f6fde; --c-soft: #2f6fde55;
+  --c-before: #8792a4; }
 @media (prefers-color-scheme: dark) {
-  .chart { --c-ink: #e8ebf1; --c-muted: #a3adbd; --c-grid: #333b49; --c-fill: #7aa7ff; --c-soft: #7aa7ff55; }
+  .chart { --c-ink: #e8ebf1; --c-muted: #a3adbd; --c-grid: #333b49; --c-fill: #7aa7ff; --c-soft: #7aa7ff55;
+    --c-before: #76839a; }
 }
 .chart { display: block; width: 100%; overflow: visible; }
 .chart text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 .chart text { fill: var(--c-ink); font-variant-numeric: tabular-nums; }
 .chart .muted { fill: var(--c-muted); font-size: 11px; }
 .chart .fill { fill: var(--c-fill); }
+.chart .before { fill: var(--c-before); }
 .chart .dot { fill: var(--c-soft); stroke: var(--c-fill); }
 .chart .grid { stroke: var(--c-grid); }
 .chart .guide { stroke: var(--c-muted); stroke-dasharray: 3 4; }
 """.strip()
 
-ROW_PX, BAR_PX = 26, 14  # of a bar chart
+# Of a file of its own: its ground, and what is written above.
+_DOCUMENT_STYLE = """
+.chart { width: auto; }
+.chart .chart { width: 100%; }
+.chart .page { fill: #ffffff; }
+.chart .title { font-size: 18px; font-weight: 600; }
+.chart .heading { font-size: 14px; font-weight: 600; }
+@media (prefers-color-scheme: dark) { .chart .page { fill: #12161d; } }
+"""
+_HEIGHT = re.compile(r'^<svg[^>]* height="(\d+)"')
+MARGIN_PX = 20
+
+ROW_PX, BAR_PX, HALF_BAR_PX = 26, 14, 8  # of a bar chart
 LABEL_PERCENT, BARS_PERCENT = 36.0, 48.0  # what is left holds the value
 PLOT_LEFT, PLOT_WIDTH = 10.0, 87.0  # percent of the width: the plot of columns and scatters
 PLOT_TOP_PX, PLOT_HEIGHT_PX = 28, 180
@@ -45,12 +61,14 @@ class Bar:
     Args:
         text: how the value is written; as a number when empty.
         note: more, shown when the pointer rests on it.
+        before: another value of the same unit to compare with, drawn as a grey bar above; of lying bars only.
     """
 
     label: str
     value: float
     text: str = ""
     note: str = ""
+    before: float | None = None
 
     @property
     def shown(self) -> str:
@@ -75,31 +93,73 @@ class Ray:
     ratio: float
 
 
-def bars(items: Sequence[Bar], *, title: str, most: float | None = None) -> str:
+def bars(
+    items: Sequence[Bar], *, title: str, most: float | None = None, legend: tuple[str, str] | None = None
+) -> str:
     """Lying bars, one a row, in the order given; labels that are too long are cut, never wrapped.
 
     Args:
         title: names the chart for those who cannot see it; the page has its own heading.
         most: value of the longest bar possible, for several charts of one scale; else the largest value.
+        legend: what `before` and the value are, where the bars have both: a row above them says so.
     """
-    height = max(ROW_PX, ROW_PX * len(items))
-    most = most or max((item.value for item in items), default=0) or 1
-    rows = [_bar(item, index * ROW_PX, most) for index, item in enumerate(items)]
+    head = ROW_PX if legend and items else 0
+    height = max(ROW_PX, head + ROW_PX * len(items))
+    most = most or max((max(item.value, item.before or 0) for item in items), default=0) or 1
+    rows = [_bar(item, head + index * ROW_PX, most) for index, item in enumerate(items)]
+    rows = [*(_legend(legend) if legend and items else ()), *rows]
     return _svg(height, title, _spoken(items), rows or [_nothing()])
 
 
 def _bar(item: Bar, top_px: int, most: float) -> str:
     width = BARS_PERCENT * max(0.0, item.value) / most
-    middle, bar_top = top_px + ROW_PX / 2 + 4, top_px + (ROW_PX - BAR_PX) / 2
+    end, middle = width, top_px + ROW_PX / 2 + 4
     label = f'<text x="0" y="{_px(ROW_PX / 2 + 4)}">{_text(item.label)}</text>'
+    if item.before is None:
+        drawn = _rect("fill", width, top_px + (ROW_PX - BAR_PX) / 2, BAR_PX)
+    else:
+        width_before = BARS_PERCENT * max(0.0, item.before) / most
+        end = max(width, width_before)
+        drawn = _rect("before", width_before, middle - 4 - HALF_BAR_PX, HALF_BAR_PX)
+        drawn += _rect("fill", width, middle - 4, HALF_BAR_PX)
     return (
         f"<g><title>{_text(_tip(item))}</title>"
-        f'<svg x="0" y="{top_px}" width="{_percent(LABEL_PERCENT)}" height="{ROW_PX}">{label}</svg>'
-        f'<rect class="fill" x="{_percent(LABEL_PERCENT + 1)}" y="{_px(bar_top)}" rx="3" '
-        f'width="{_percent(width)}" height="{BAR_PX}"/>'
-        f'<text x="{_percent(LABEL_PERCENT + 1 + width)}" dx="6" y="{_px(middle)}">'
+        f'<svg x="0" y="{top_px}" width="{_percent(LABEL_PERCENT)}" height="{ROW_PX}">{label}</svg>{drawn}'
+        f'<text x="{_percent(LABEL_PERCENT + 1 + end)}" dx="6" y="{_px(middle)}">'
         f"{_text(item.shown)}</text></g>"
     )
+
+
+def _rect(kind: str, width: float, top_px: float, height_px: int) -> str:
+    where = f'x="{_percent(LABEL_PERCENT + 1)}" y="{_px(top_px)}" rx="{2 if height_px < BAR_PX else 3}"'
+    return f'<rect class="{kind}" {where} width="{_percent(width)}" height="{height_px}"/>'
+
+
+def _legend(names: tuple[str, str]) -> list[str]:
+    """A patch of colour and its name, for each of the two bars of a row."""
+    parts = []
+    for index, (kind, name) in enumerate(zip(("before", "fill"), names, strict=True)):
+        x = _percent(LABEL_PERCENT + 1 + 30 * index)
+        parts.append(f'<rect class="{kind}" x="{x}" y="6" rx="2" width="12" height="{HALF_BAR_PX}"/>')
+        parts.append(f'<text class="muted" x="{x}" dx="18" y="14">{_text(name)}</text>')
+    return parts
+
+
+def longest(items: Iterable[Bar], most_rows: int) -> list[Bar]:
+    """The largest bars, the largest first; what is left over is one bar more, of their mean."""
+    ordered = sorted(items, key=lambda item: (-item.value, item.label))
+    if len(ordered) <= most_rows:
+        return ordered
+    rest = ordered[most_rows - 1 :]
+    mean = sum(item.value for item in rest) / len(rest)
+    before = [item.before for item in rest if item.before is not None]
+    summed = Bar(
+        f"and {len(rest):,} more, on average",
+        mean,
+        note=f"at most {number_text(rest[0].value)}",
+        before=sum(before) / len(before) if before else None,
+    )
+    return [*ordered[: most_rows - 1], summed]
 
 
 def columns(items: Sequence[Bar], *, title: str, axis: str) -> str:
@@ -266,14 +326,34 @@ def number_text(value: float) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-def document(chart: str, *, width_px: int = 720) -> str:
-    """A chart as an SVG file of its own, on white or near-black as the reader's screen is set."""
-    background = (
-        "svg { background: #ffffff; } @media (prefers-color-scheme: dark) { svg { background: #12161d; } }"
+def document(
+    chart: str | Sequence[tuple[str, str]], *, title: str = "", subtitle: str = "", width_px: int = 720
+) -> str:
+    """A chart as an SVG file of its own, on white or near-black as the reader's screen is set.
+
+    Args:
+        chart: one chart, or several as (heading, chart), drawn below each other.
+        title, subtitle: written above.
+    """
+    parts, top = [], MARGIN_PX
+    for words, kind, height in ((title, "title", 26), (subtitle, "muted", 24)):
+        if words:
+            parts.append(f'<text class="{kind}" x="{MARGIN_PX}" y="{top + 14}">{_text(words)}</text>')
+            top += height
+    for heading, one in [("", chart)] if isinstance(chart, str) else chart:
+        if heading:
+            parts.append(f'<text class="heading" x="{MARGIN_PX}" y="{top + 18}">{_text(heading)}</text>')
+            top += 32
+        height = int(_HEIGHT.findall(one)[0])
+        place = f'x="{MARGIN_PX}" y="{top}" width="{width_px - 2 * MARGIN_PX}" height="{height}"'
+        parts.append(f"<svg {place}>{one}</svg>")
+        top += height + MARGIN_PX
+    label = f' role="img" aria-label="{escape(clean(title), quote=True)}"' if title else ""
+    return (
+        f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" width="{width_px}" height="{top}"{label}>'
+        f'<style>{STYLE}{_DOCUMENT_STYLE}</style><rect class="page" width="100%" height="100%"/>'
+        f"{''.join(parts)}</svg>\n"
     )
-    head, body = chart.split(">", 1)
-    head = head.replace('width="100%"', f'width="{width_px}"', 1)
-    return f"{head}><style>{STYLE} {background}</style>{body}\n"
 
 
 def _text(text: str) -> str:

@@ -14,7 +14,7 @@ import sqlite3
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -53,6 +53,7 @@ __all__ = [
     "place",
     "remove_partials",
     "remove_tree",
+    "rename_all_new",
     "rename_new",
     "replace",
     "safe_name",
@@ -225,6 +226,20 @@ def rename_new(source: Path, destination: Path) -> None:
         os.rename(source, destination)
 
 
+def rename_all_new(source: Path, destination: Path, names: Iterable[str]) -> None:
+    """Rename entries of one folder into another on the same disk, as `rename_new` does; names stay."""
+    call = _renameat2()
+    if call is None:
+        for name in names:
+            rename_new(source / name, destination / name)
+        return
+    with _folder_descriptor(source) as here, _folder_descriptor(destination) as there:
+        for name in names:
+            text = os.fsencode(name)
+            if call(here, text, there, text, _RENAME_NOREPLACE):  # that one's way out, or its error
+                rename_new(source / name, destination / name)
+
+
 def is_other_spelling(first: Path, second: Path) -> bool:
     """Say whether two paths are one entry of a folder on a disk that ignores letter case or Unicode form."""
     if first.parent != second.parent or path_key(first.name) != path_key(second.name):
@@ -265,12 +280,23 @@ def sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk; Windows does this by itself and has no call for it."""
     if sys.platform == "win32":
         return
+    with _folder_descriptor(folder) as descriptor:
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (
+                errno.EINVAL,
+                errno.ENOTSUP,
+                errno.EOPNOTSUPP,
+            ):  # some network disks cannot
+                raise
+
+
+@contextmanager
+def _folder_descriptor(folder: Path) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):  # some network disks cannot
-            raise
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.actions import PlaceHow
-from pipeline.files import partial_path, place, remove_tree, rename_new, replace, sync_folder, unlink
+from pipeline.files import (
+    partial_path,
+    place,
+    remove_tree,
+    rename_all_new,
+    rename_new,
+    replace,
+    sync_folder,
+    unlink,
+)
 from pipeline.steps import Made, Site, State, Step
 from pipeline.tree import FutureTree, Node
 
@@ -68,9 +77,10 @@ class PlaceFolderStep(Step):
         return {}
 
     def _fill(self, source: str, folder: str, *, sync: bool) -> None:
-        listed = (
-            {entry.name for entry in os.scandir(source) if entry.is_symlink()} if not self.origins else ()
-        )
+        listed: set[str] = set()
+        if not self.origins:
+            with os.scandir(source) as entries:
+                listed = {entry.name for entry in entries if entry.is_symlink()}
         for origin, name in self.pairs():
             is_link = os.path.islink(f"{source}{os.sep}{origin}") if self.origins else name in listed
             if self.how == "hardlink" and not is_link:
@@ -249,8 +259,7 @@ def _names_in(folder: Path) -> set[str]:
 
 
 def _move_all(source: Path, destination: Path, names: Iterable[str], *, sync: bool) -> None:
-    for name in names:
-        rename_new(source / name, destination / name)
+    rename_all_new(source, destination, names)
     if sync:
         sync_folder(destination)
         sync_folder(source)

@@ -239,16 +239,23 @@ class _Preparer:
                 ends = os.path.join(source, name), os.path.join(destination, name)
                 self._move(*ends, Move(Path(ends[0]), Path(ends[1]), action.reason, as_is=True))
             return
-        if not self._may_change(source) or not self._has_folder(destination):
+        if self._is_behind_link(os.path.join(source, "")) or not self._may_change(source):
+            return
+        if not self._has_folder(destination):
             return
         home = self._tree.find(destination)
+        node.look_at_all()
         for name in action.names:
-            kind = node.child(name).kind
-            if self._may_leave(os.path.join(source, name), kind) and home.child(name).exists:
+            child = node.child(name)
+            if not child.exists:
+                self._say(f"{os.path.join(source, name)} does not exist")
+            elif self._holds_records(os.path.join(source, name)):
+                continue
+            elif home.has(name):
                 self._say(f"{os.path.join(destination, name)} exists already")
-            home.put(name, node.child(name))
+            home.put(name, child)
             node.put(name, Node(None, "missing"))
-            self._moves_links |= kind == "link"
+            self._moves_links |= child.kind == "link"
         ends = self._stored(source), self._stored(destination)
         self.steps.append(MoveFilesStep(*ends, action.names, action.reason))
 
@@ -292,8 +299,7 @@ class _Preparer:
         if action.how == "hardlink" and not action.or_copy and not self._is_one_disk(node, destination):
             self._say(f"{destination} lies on another disk than {source}: a hard link cannot; choose copy")
         placed = Node(None, "folder")
-        for name in action.names:
-            placed.put(name, Node(None, "file"))
+        placed.put_all(action.names, Node(None, "file"))
         self._tree.put(destination, placed)
         ends = "." if source == self._root else self._stored(source), self._stored(destination)
         self.steps.append(
@@ -349,9 +355,13 @@ class _Preparer:
             return self._say(f"{source} does not exist")
         if self._is_behind_link(source):
             return False
-        if f"{self._state}{os.sep}".startswith(source + os.sep):
-            return self._say(f"{source} holds the project's own records and cannot be moved or removed")
-        return self._may_change(os.path.dirname(source))
+        return not self._holds_records(source) and self._may_change(os.path.dirname(source))
+
+    def _holds_records(self, source: str) -> bool:
+        is_above = self._state.startswith(source) and f"{self._state}{os.sep}".startswith(source + os.sep)
+        if is_above:
+            self._say(f"{source} holds the project's own records and cannot be moved or removed")
+        return is_above
 
     def _is_outside(self, source: str, destination: str) -> bool:
         if destination == source:

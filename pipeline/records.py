@@ -22,6 +22,7 @@ from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 
 VERSION = 1
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
 TAIL_BYTES = 4096  # longer than any two lines of a log
 STEP_TYPES: dict[str, type[Step]] = {
     kind.kind: kind
@@ -305,7 +306,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, separators=(",", ":")) + "\n"
+    return _ENCODE(record) + "\n"
 
 
 def _now() -> str:

@@ -6,6 +6,8 @@ the disk only about the paths that are named, and knows where each of them lies 
 
 import os
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 
 from pipeline.names import path_key
 
@@ -52,6 +54,21 @@ class Node:
             child = self.children[name] = Node(origin)
         return child
 
+    def has(self, name: str) -> bool:
+        """Whether there is an entry of that name, which a folder that is listed answers without the disk."""
+        return path_key(name) in self.entries() and self.child(name).exists
+
+    def look_at_all(self) -> None:
+        """Learn which entries on the disk are files and which are links, from one listing."""
+        if self.origin is None:
+            return
+        with suppress(OSError), os.scandir(self.origin) as entries:
+            for entry in entries:
+                is_file = entry.is_file(follow_symlinks=False)
+                if (is_file or entry.is_symlink()) and entry.name not in self.children:
+                    kind = "file" if is_file else "link"
+                    self.children[entry.name] = Node(f"{self.origin}{os.sep}{entry.name}", kind)
+
     def entries(self) -> dict[str, set[str]]:
         """Names on the disk and names added since, by their key; some may be gone by now."""
         if self.names is None:
@@ -67,6 +84,12 @@ class Node:
             self.added.append(name)
         else:
             self.names.setdefault(path_key(name), set()).add(name)
+
+    def put_all(self, names: Sequence[str], child: "Node") -> None:
+        """Set entries that are all the same: none of them is on the disk yet."""
+        self.children |= dict.fromkeys(names, child)
+        self.added += names
+        self.names = None
 
     def _listed(self) -> list[str]:
         if self.origin is None or not self.is_folder:

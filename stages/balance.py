@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline.balance_plot import Bar, chart_svg
+from pipeline import charts
 from pipeline.catalog import below, join
+from pipeline.charts import Bar
 from pipeline.errors import InputError, SettingsError
 from pipeline.folder_weights import WeightRules, read_weights
 from pipeline.job import Job, Report
@@ -33,6 +34,9 @@ HAS_PLAN = True
 STAGE = "balance"
 MULTIPLY = "multiply.txt"
 PLOT = "report/balance.svg"
+PLOT_ROWS = 40  # of one chart; what is left is one more row
+PLOT_LEGEND = ("pictures there are", "seen in an epoch")
+LABEL_LETTERS = 46
 NOT_KNOWN = "not known"
 
 
@@ -281,19 +285,32 @@ def folder_rows(balanced: "Sequence[Balanced]") -> list[dict[str, Any]]:
 
 
 def plot_of(found: Found, balanced: "Sequence[Balanced]", characters: Sequence[Mapping[str, Any]]) -> str:
-    """The plot, as SVG."""
+    """The plot, as SVG: pictures there are beside pictures seen in an epoch."""
     folders = [
-        Bar(one.leaf.path or ".", one.leaf.num_images, one.exposures, f"x {one.multiply:.4g}")
+        _plotted(one.leaf.path or ".", one.leaf.num_images, one.exposures, f"x {one.multiply:.4g}")
         for one in balanced
     ]
     people = [
-        Bar(str(row["character"]), row["images"], row["exposures"], f"{row['percent']:g} %")
+        _plotted(str(row["character"]), row["images"], row["exposures"], f"{row['percent']:g} %")
         for row in characters
     ]
     seen, images = sum(one.exposures for one in balanced), sum(one.leaf.num_images for one in balanced)
-    title = f"{found.tree.name}: {seen:,.0f} pictures seen in an epoch"
-    subtitle = f"{images:,} pictures in {len(balanced):,} folders"
-    return chart_svg(title, subtitle, [("Characters", people), ("Folders", folders)])
+    drawn = [
+        (heading, charts.bars(charts.longest(bars, PLOT_ROWS), title=heading, legend=PLOT_LEGEND))
+        for heading, bars in (("Characters", people), ("Folders", folders))
+    ]
+    return charts.document(
+        drawn,
+        title=f"{found.tree.name}: {seen:,.0f} pictures seen in an epoch",
+        subtitle=f"{images:,} pictures in {len(balanced):,} folders",
+        width_px=960,
+    )
+
+
+def _plotted(label: str, num_images: int, exposures: float, note: str) -> Bar:
+    short = label if len(label) <= LABEL_LETTERS else f"\N{HORIZONTAL ELLIPSIS}{label[-LABEL_LETTERS + 1 :]}"
+    text = f"{num_images:,} \N{RIGHTWARDS ARROW} {exposures:,.0f} ({note})"
+    return Bar(short, exposures, text, label if short != label else "", before=num_images)
 
 
 def _tell(

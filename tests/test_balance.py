@@ -7,7 +7,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from pipeline.balance_plot import MAX_ROWS, Bar, chart_svg
 from pipeline.job import open_job
 from tests.conftest import Celforge
 from tests.crashing import KILLED, points, run_until_line
@@ -212,14 +211,6 @@ def test_a_plot_of_a_persons_own_stays(tmp_path: Path, celforge: Celforge) -> No
     build(tmp_path, {"report/balance.svg": "mine"})
     assert "stays" in celforge("balance", tmp_path).stderr
     assert (tmp_path / "report/balance.svg").read_text() == "mine"
-
-
-def test_a_long_chart_sums_up_its_end() -> None:
-    bars = [Bar(f"folder {n}", n, float(n)) for n in range(MAX_ROWS + 10)]
-    text = chart_svg("t", "s", [("Folders", bars)])
-    assert "and 11 more, on average" in text
-    assert "folder 49" in text
-    assert "folder 3<" not in text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="fork")

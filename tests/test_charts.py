@@ -157,6 +157,40 @@ def test_a_chart_as_a_file_brings_its_colours_for_light_and_dark() -> None:
     assert drawn(text).attrib["width"] == "720"
 
 
+def test_a_file_of_several_charts_has_its_title_and_headings_above_them() -> None:
+    both = [("Folders", bars([Bar("a", 1)] * 3, title="t")), ("Tags", bars([Bar("b", 1)], title="u"))]
+    text = charts.document(both, title="My <tree>", subtitle="12 pictures")
+    assert texts(text)[:3] == ["My <tree>", "12 pictures", "Folders"]
+    assert drawn(text).attrib["aria-label"] == "My <tree>"
+    inner = [one for one in drawn(text) if one.tag == f"{SVG}svg"]
+    tops = [(int(one.attrib["y"]), int(one.attrib["height"])) for one in inner]
+    assert [height for _, height in tops] == [3 * charts.ROW_PX, charts.ROW_PX]
+    assert tops[0][0] + tops[0][1] < tops[1][0]
+    assert tops[1][0] + tops[1][1] < int(drawn(text).attrib["height"])
+
+
+def test_a_bar_beside_what_there_was_has_one_scale_for_both() -> None:
+    items = [Bar("a", 5, before=10), Bar("b", 20, before=0)]
+    chart = bars(items, title="t", legend=("there", "seen"))
+    rects = [one for one in drawn(chart).iter(f"{SVG}rect") if one.attrib["width"].endswith("%")]
+    assert [(one.attrib["class"], float(one.attrib["width"].rstrip("%"))) for one in rects] == [
+        ("before", charts.BARS_PERCENT / 2),
+        ("fill", charts.BARS_PERCENT / 4),
+        ("before", 0),
+        ("fill", charts.BARS_PERCENT),
+    ]
+    assert texts(chart)[:2] == ["there", "seen"]
+    assert int(drawn(chart).attrib["height"]) == 3 * charts.ROW_PX
+
+
+def test_the_longest_bars_come_first_and_the_rest_are_one() -> None:
+    items = [Bar(f"folder {n}", n, before=2 * n) for n in range(50)]
+    kept = charts.longest(items, 40)
+    assert [item.label for item in kept[:2]] == ["folder 49", "folder 48"]
+    assert kept[-1] == Bar("and 11 more, on average", 5.0, note="at most 10", before=10.0)
+    assert charts.longest(items[:3], 40) == [items[2], items[1], items[0]]
+
+
 def contrast(first: str, second: str) -> float:
     """Contrast of two colours (WCAG 2.2, relative luminance)."""
 
@@ -176,3 +210,4 @@ def test_text_and_bars_can_be_told_from_the_ground() -> None:
         assert contrast(named["ink"], ground) >= 7
         assert contrast(named["muted"], ground) >= 4.5
         assert contrast(named["fill"], ground) >= 3
+        assert contrast(named["before"], ground) >= 3

@@ -23,6 +23,7 @@ from pipeline.files import (
     place,
     remove_partials,
     remove_tree,
+    rename_all_new,
     rename_new,
     safe_name,
     write_atomic,
@@ -278,14 +279,36 @@ def test_a_reflink_shares_bytes_or_says_that_the_disk_cannot(picture: Path) -> N
     assert (clone.read_bytes(), clone.stat().st_mtime_ns) == (b"picture", OLD)
 
 
+@pytest.mark.parametrize("has_call", [True, False])
+def test_files_of_a_folder_move_together_and_replace_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_call: bool
+) -> None:
+    if not has_call:
+        monkeypatch.setattr("pipeline.files._renameat2", lambda: None)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    names = ["a.png", "\u732b.png", "c.png", "d.png"]
+    for name in names:
+        (tmp_path / "here" / name).write_text(name)
+    (tmp_path / "there" / "c.png").write_text("other")
+    with pytest.raises(FileExistsError):
+        rename_all_new(tmp_path / "here", tmp_path / "there", names)
+    assert sorted(os.listdir(tmp_path / "here")) == ["c.png", "d.png"]
+    assert (tmp_path / "there" / "c.png").read_text() == "other"
+    (tmp_path / "there" / "c.png").unlink()
+    rename_all_new(tmp_path / "here", tmp_path / "there", names[2:])
+    assert {path.name: path.read_text() for path in (tmp_path / "there").iterdir()} == {n: n for n in names}
+    with pytest.raises(FileNotFoundError):
+        rename_all_new(tmp_path / "here", tmp_path / "there", ["gone.png"])
+
+
 @pytest.mark.parametrize("is_atomic", [True, False])
 def test_a_rename_replaces_neither_a_file_nor_an_empty_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_atomic: bool
 ) -> None:
-    from pipeline import files
 
     if not is_atomic:
-        monkeypatch.setattr(files, "_renameat2", lambda: None)
+        monkeypatch.setattr("pipeline.files._renameat2", lambda: None)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "f").write_text("f")

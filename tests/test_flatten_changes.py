@@ -364,6 +364,45 @@ def test_split_keeps_the_sum_of_many_folders_exactly(tmp_path: Path, celforge: C
     assert total(kohya_folders(root)) == wanted // 1
 
 
+@pytest.mark.parametrize(
+    ("singles", "pairs", "multiply", "views"),
+    [
+        (1, 1, "1.67", 5),  # three pictures, five views: the pair gets the two more, not the single one
+        (2, 3, "1.5", 12),
+        (1, 4, "1.9", 17),
+        (3, 0, "2.4", 7),
+        (0, 2, "1.5", 6),
+        (0, 2, "1.25", 6),  # 5 views: two pairs, each with one number, have even sums only
+    ],
+)
+def test_namesakes_that_share_a_caption_do_not_spoil_the_sum(
+    tmp_path: Path, celforge: Celforge, singles: int, pairs: int, multiply: str, views: int
+) -> None:
+    files = {f"A/s{n}.png": "s" for n in range(singles)} | {"A/multiply.txt": multiply}
+    for n in range(pairs):
+        files |= {f"A/p{n}.png": "p", f"A/p{n}.jpg": "q", f"A/p{n}.txt": "one caption"}
+    for seed in range(6):
+        root = build(tmp_path / str(seed), files)
+        celforge("flatten", root, "--in-place", "--seed", seed)
+        seen = kohya_folders(root)
+        assert total(seen) == views
+        assert all(seen[f"p{n}.png"] == seen[f"p{n}.jpg"] for n in range(pairs))
+
+
+def test_the_log_is_not_synced_for_each_folder_that_parts(
+    tmp_path: Path, celforge: Celforge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"A/{n}/multiply.txt": "1.5" for n in range(40)}
+    files |= {f"A/{n}/{m}.png": "p" for n in range(40) for m in range(2)}
+    root = build(tmp_path / "set", files)
+    syncs: list[int] = []
+    monkeypatch.setattr(os, "fsync", syncs.append)
+    celforge("flatten", root, "--in-place")
+    assert len(os.listdir(root)) == 80 + 3  # with .celforge, the TOML and the manifest
+    celforge("flatten", root, "--revert")
+    assert len(syncs) < 40, "80 steps that part folders and 80 that bring them together"
+
+
 def test_another_seed_draws_other_pictures_and_the_same_seed_the_same(
     tmp_path: Path, celforge: Celforge
 ) -> None:

@@ -123,12 +123,13 @@ def whole_groups(
         for one in folder.examples:
             by_repeats.setdefault(one.repeats, []).append(one.name)
         for repeats, names in by_repeats.items():
-            groups.append(Group(folder.relative, repeats, [(name,) for name in names]))
+            groups.append(Group(folder.relative, repeats, names))
             owners.append(folder)
     assigned, _ = assign(groups, fractions, seed=seed, max_scale=1)
     repeats_of: dict[tuple[str, ...], dict[str, int]] = {}
     for folder, numbers in zip(owners, assigned, strict=True):
-        repeats_of.setdefault(folder.parts, {}).update(numbers)
+        for number, names in numbers.items():
+            repeats_of.setdefault(folder.parts, {}).update(dict.fromkeys(names, number))
     for folder in folders:
         by_number: dict[int, list[Example]] = {}
         for one in folder.examples:

@@ -133,19 +133,21 @@ def _relinked(site: _Site, back: Back) -> Iterator[FileAction]:
 def _gathered(site: _Site) -> Iterator[FileAction]:
     """Bring the parts of a folder together again, and pictures of the tree's own folder out of theirs."""
     bases = {one.folder: one for one in site.manifest.folders if one.is_base and one.folder}
+    emptied = []
     for flat in site.manifest.folders:
         if flat.name not in site.lies_in or flat is bases.get(flat.folder):
             continue
         base = bases.get(flat.folder)
         is_there = base is not None and base.name in site.lies_in
         home = site.path(base) if base is not None and is_there else site.root / flat.folder
-        yield from _emptied(site.path(flat), home)
+        yield from _moved_out(site.path(flat), home)
+        emptied.append(site.path(flat))
+    yield from map(RemoveFolder, emptied)  # after all: the log need not be synced between the two of each
 
 
-def _emptied(folder: Path, home: Path) -> Iterator[FileAction]:
+def _moved_out(folder: Path, home: Path) -> Iterator[FileAction]:
     if names := sorted(os.listdir(folder)):
         yield MoveFiles(folder, home, tuple(names), "back to the others")
-    yield RemoveFolder(folder)
 
 
 def _renumbered(site: _Site, back: Back) -> Iterator[FileAction]:
@@ -184,4 +186,8 @@ def _renamed(site: _Site) -> Iterator[FileAction]:
         elif name in site.lies_in:
             folder, home = site.root / site.lies_in[name], site.root / homes[name]
             is_taken = os.path.isdir(home) and homes[name] not in leaving
-            yield from _emptied(folder, home) if is_taken else [Move(folder, home, as_is=True)]
+            if is_taken:
+                yield from _moved_out(folder, home)
+                yield RemoveFolder(folder)
+            else:
+                yield Move(folder, home, as_is=True)

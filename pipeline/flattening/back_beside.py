@@ -52,15 +52,19 @@ def plan_back_beside(root: Path, output: Path, manifest: Manifest) -> Back:
 def _brought(root: Path, output: Path, flat: FlatFolder, found: _Found, taken: set[Path]) -> list[FileAction]:
     actions: list[FileAction] = []
     old = flat.old()
-    names = sorted(os.listdir(output / flat.name))
-    found.deleted += [str(output / flat.name / name) for name in sorted(old.keys() - set(names))]
+    folder = output / flat.name
+    names = sorted(os.listdir(folder))
+    found.deleted += [str(folder / name) for name in sorted(old.keys() - set(names))]
     for name in names:
-        path, home = output / flat.name / name, root / flat.folder / name
+        now = stamp(f"{folder}{os.sep}{name}")
+        if name in old and now == old[name]:
+            continue
+        path, home = folder / name, root / flat.folder / name
         if name not in old and (name.endswith(_CACHES) or name in _CACHE_NAMES):
             found.caches.append(str(path))
             continue
-        now, own = stamp(path), stamp(home)
-        if now == own or now == old.get(name):
+        own = stamp(home)
+        if now == own:
             continue
         if home in taken or (own is not None and own != old.get(name)):
             found.both.append(str(path))

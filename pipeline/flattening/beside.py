@@ -28,6 +28,7 @@ from pipeline.flattening.manifest import (
 )
 from pipeline.flattening.survey import Part, Survey, sidecars, sidecars_of, some, unread
 from pipeline.layouts import kohya
+from pipeline.layouts.everydream import Folder
 from pipeline.layouts.flat_names import FlatNames
 from pipeline.made_folders import MARK, mark_made
 from pipeline.project import STATE_FOLDER
@@ -148,7 +149,7 @@ def _over_tree(
             continue
         more = part.repeats - low
         part.name = names.add(more, folder.parts)
-        files = _present(folder.path, [*part.images, *sidecars_of(part.images, owned)], dangling)
+        files = _present(folder, [*part.images, *sidecars_of(part.images, owned)], dangling)
         wanted.append(_Wanted(part, part.name, more, files, is_base=False))
         subsets.append(dataset.subset(survey, part, str(output / part.name), more))
     return wanted, subsets
@@ -170,16 +171,19 @@ def _as_folders(
         pictures = [*part.images, *(unread(folder) if part is base else ())]
         files = [*pictures, *sidecars_of(pictures, owned)]
         files += loose if part is base and folder.parts else []
-        files = _present(folder.path, list(dict.fromkeys(files)), dangling)
+        files = _present(folder, list(dict.fromkeys(files)), dangling)
         wanted.append(_Wanted(part, part.name, part.repeats, files, is_base=part is base))
         subsets.append(dataset.subset(survey, part, str(output / part.name), part.repeats))
     return wanted, subsets
 
 
-def _present(folder: str, names: list[str], dangling: list[str]) -> list[str]:
+def _present(folder: Folder, names: list[str], dangling: list[str]) -> list[str]:
     """The names that lead to a file; a link may lead nowhere."""
-    missing = {name for name in names if not os.path.isfile(f"{folder}{os.sep}{name}")}
-    dangling += [os.path.join(folder, name) for name in sorted(missing)]
+    if not folder.links:
+        return names
+    links = folder.links.intersection(names)
+    missing = {name for name in links if not os.path.isfile(os.path.join(folder.path, name))}
+    dangling += [os.path.join(folder.path, name) for name in sorted(missing)]
     return [name for name in names if name not in missing]
 
 

@@ -47,7 +47,7 @@ def captions(folder: Folder, images: Sequence[str]) -> Counter[str]:
     """How many of some pictures have a caption, by its suffix; `.txt` where both are there."""
     files = set(folder.files)
     found: Counter[str] = Counter()
-    stems = list(map(stem_of, images))
+    stems = folder.stems if len(images) == len(folder.images) else list(map(stem_of, images))
     for extension in _EXTENSIONS:
         left = [stem for stem in stems if stem + extension not in files]
         if len(left) < len(stems):

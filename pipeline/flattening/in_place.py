@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from pipeline.actions import FileAction, Move, MoveFiles, Relink, RemoveFolder, Write
+from pipeline.actions import FileAction, MakeFolder, Move, MoveFiles, Relink, RemoveFolder, Write
 from pipeline.flattening import dataset
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import Survey, sidecars, sidecars_of, unread
@@ -46,10 +46,12 @@ def plan_in_place(survey: Survey, *, separator: str, writes_toml: bool) -> list[
     _name(layout, separator)
     _share_files(layout)
     order = _order(layout)
-    actions: list[FileAction] = []
-    for parts in order:
-        actions.append(_folder_action(layout, parts))
-    for source, destination, names in _file_moves(layout):
+    actions = [_folder_action(layout, parts) for parts in order]
+    moves = list(_file_moves(layout))
+    # All folders before all files: the log need not be synced between the two of each folder.
+    new = dict.fromkeys(destination for _, destination, _ in moves)
+    actions += [MakeFolder(Path(layout.root, name), "for files of other repeats") for name in new]
+    for source, destination, names in moves:
         reason = "those with other repeats" if source else "from the tree's own folder"
         actions.append(MoveFiles(Path(layout.root, source), Path(layout.root, destination), names, reason))
     links = list(_links(layout))
@@ -186,6 +188,8 @@ def _manifest(
 def _links(layout: _Layout) -> Iterator[tuple[str, str, str]]:
     """(path afterwards, text before, text afterwards) of every link that would lead elsewhere."""
     tree = layout.survey.tree
+    if not any(folder.links or folder.linked_folders for folder in tree.folders.values()):
+        return
     moved_to = _moved_files(layout)
     for folder in tree.folders.values():
         for name in (*sorted(folder.links), *folder.linked_folders):

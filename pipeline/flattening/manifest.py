@@ -17,6 +17,8 @@ NAME = ".flatten.json"
 TOML_NAME = "dataset.toml"
 VERSION = 1
 
+_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+
 To = Literal["in-place", "toml", "hardlink", "copy", "symlink", "reflink"]
 Stamp = tuple[int, int]  # size in bytes, mtime in ns
 
@@ -81,9 +83,7 @@ class Manifest:
             "made_ns": self.made_ns,
         }
         rows = (
-            json.dumps(
-                [one.name, one.folder, one.repeats, one.is_base, one.files, one.stamps], separators=(",", ":")
-            )
+            _ENCODE([one.name, one.folder, one.repeats, one.is_base, one.files, one.stamps])
             for one in self.folders
         )
         lines = json.dumps(head, indent=1)[:-2]

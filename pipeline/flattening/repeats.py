@@ -6,8 +6,9 @@ drawn from the seed and their names, so that it is the same on every run and eve
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
@@ -19,17 +20,18 @@ class Group:
     """Pictures that share one multiply: those of a folder, mostly.
 
     Args:
-        units: pictures that stay together, because they share a sidecar; mostly one each.
+        together: pictures that share a sidecar, and so their repeats, as name to what they share.
     """
 
     where: str
     multiply: Fraction
-    units: Sequence[tuple[str, ...]]
+    names: Sequence[str]
+    together: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_images(self) -> int:
         """How many pictures it has."""
-        return sum(map(len, self.units))
+        return len(self.names)
 
     @property
     def multiplicity(self) -> Fraction:
@@ -39,10 +41,12 @@ class Group:
 
 def assign(
     groups: Sequence[Group], fractions: Fractions, *, seed: int, max_scale: int
-) -> tuple[list[dict[str, int]], int]:
-    """Repeats of every picture of every group, and the factor that all of them were multiplied by.
+) -> tuple[list[dict[int, list[str]]], int]:
+    """Pictures of every group by their repeats, and the factor that all of them were multiplied by.
 
     Only `split` gives 0 to a picture, and never to a whole group; only `scale` has a factor above 1.
+    Namesakes that share a caption get one number, so that a group of nothing but such pairs cannot have an
+    odd sum: where no choice of them makes the sum, it is the next higher one that can be made.
     """
     if fractions != "split":
         scale = best_scale(groups, max_scale) if fractions == "scale" else 1
@@ -93,32 +97,78 @@ def apportion(wanted: Sequence[Fraction], num_images: Sequence[int]) -> list[int
     return least
 
 
-def _all(group: Group, repeats: int) -> dict[str, int]:
-    return {name: repeats for unit in group.units for name in unit}
+def _all(group: Group, repeats: int) -> dict[int, list[str]]:
+    return {repeats: list(group.names)} if group.names else {}
 
 
-def _split(group: Group, total: int, seed: int) -> dict[str, int]:
-    if not group.units:
+def _split(group: Group, total: int, seed: int) -> dict[int, list[str]]:
+    if not group.names:
         return {}
     low, left = divmod(total, group.num_images)
-    repeats = _all(group, low)
     if not left:
-        return repeats
-    passed_over: list[tuple[str, ...]] = []
-    for unit in sorted(group.units, key=lambda unit: _draw(seed, group.where, unit[0])):
-        if not left:
-            return repeats
-        if len(unit) > left:
-            passed_over.append(unit)
-            continue
-        left -= len(unit)
-        repeats.update(dict.fromkeys(unit, low + 1))
-    if left:  # only namesakes are left: rather once too often than never
-        smallest = min(passed_over, key=len)
-        repeats.update(dict.fromkeys(smallest, low + 1))
-    return repeats
+        return _all(group, low)
+    key = hashlib.blake2b(f"{seed}\0{group.where}\0".encode("utf-8", "surrogatepass"), digest_size=16)
+    units: dict[str, list[str]] = {}
+    for name in group.names:
+        units.setdefault(group.together.get(name, name), []).append(name)
+    drawn = sorted(units.values(), key=lambda unit: _draw(key, unit[0]))
+    more = {name for unit in _chosen(drawn, left) for name in unit}
+    parts = {
+        low + 1: [name for name in group.names if name in more],
+        low: [name for name in group.names if name not in more],
+    }
+    return {repeats: names for repeats, names in parts.items() if names}
 
 
-def _draw(seed: int, where: str, name: str) -> bytes:
-    text = f"{seed}\0{where}\0{name}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=16).digest()
+def _draw(key: "hashlib.blake2b", name: str) -> bytes:
+    draw = key.copy()
+    draw.update(name.encode("utf-8", "surrogatepass"))
+    return draw.digest()
+
+
+def _chosen(drawn: Sequence[list[str]], wanted: int) -> list[list[str]]:
+    """Some of the units, those drawn first, that hold so many pictures; the fewest above it if none do.
+
+    A choice of a number of units of each size: as many of each as a walk through the draw would take, or as
+    near to that as the sum allows.
+    """
+    by_size: dict[int, list[list[str]]] = {}
+    for unit in drawn:
+        by_size.setdefault(len(unit), []).append(unit)
+    sizes = sorted(by_size)
+    made = [1]  # bit n of the last: some units of the sizes so far hold n pictures
+    for size in sizes:
+        made.append(_sums(made[-1], size, len(by_size[size])))
+    left = wanted
+    while not made[-1] >> left & 1:
+        left += 1
+    walked = _walked(drawn, left)
+    chosen: list[list[str]] = []
+    for size, below in zip(reversed(sizes), reversed(made[:-1]), strict=True):
+        most = min(len(by_size[size]), left // size)
+        counts = [count for count in range(most + 1) if below >> (left - count * size) & 1]
+        count = min(counts, key=lambda count: abs(count - walked[size]))
+        chosen += by_size[size][:count]
+        left -= count * size
+    return chosen
+
+
+def _sums(made: int, size: int, count: int) -> int:
+    """Sums of those known and of 0 to `count` things of a size, as bits."""
+    step = 1
+    while count:
+        step = min(step, count)
+        made |= made << (size * step)
+        count -= step
+        step *= 2
+    return made
+
+
+def _walked(drawn: Sequence[list[str]], left: int) -> Counter[int]:
+    """Units of each size that are taken when one goes through a draw and takes what still fits."""
+    taken: Counter[int] = Counter()
+    for unit in drawn:
+        if len(unit) <= left:
+            left -= len(unit)
+            taken[len(unit)] += 1
+    return taken

@@ -17,6 +17,7 @@ from pipeline.flattening.manifest import TOML_NAME, Manifest, To, read_manifest
 from pipeline.flattening.repeats import Fractions
 from pipeline.flattening.survey import Survey, survey
 from pipeline.job import Job, Report
+from pipeline.many_objects import many_objects
 from pipeline.plan import Plan
 
 STAGE = "flatten"
@@ -33,6 +34,7 @@ class How:
     is_flat_wanted: bool  # also where the tree looks flat already
 
 
+@many_objects()
 def flatten_in_place(job: Job, how: How, *, writes_toml: bool) -> Report:
     """Rename the folders of the job's tree to `N_name`.
 
@@ -46,6 +48,7 @@ def flatten_in_place(job: Job, how: How, *, writes_toml: bool) -> Report:
     return _reported(job, found, actions, [_root(job) / TOML_NAME] if writes_toml else [])
 
 
+@many_objects()
 def flatten_beside(job: Job, how: How, to: To, output: Path) -> Report:
     """Make a dataset TOML, or folders of links with one, beside the job's tree.
 
@@ -62,6 +65,7 @@ def flatten_beside(job: Job, how: How, to: To, output: Path) -> Report:
     return report
 
 
+@many_objects()
 def take_back(job: Job, output: Path | None) -> Report:
     """Take back what was made of the job's tree: in place, or beside it in `output`.
 
@@ -85,6 +89,7 @@ def take_back(job: Job, output: Path | None) -> Report:
     return _taken_back(job, plan_back_beside(root, output, manifest))
 
 
+@many_objects()
 def take_in(job: Job, separator: str, *, is_certain: bool) -> Report:
     """Make an EveryDream tree of a kohya tree that came from elsewhere, where it lies.
 

@@ -128,24 +128,27 @@ def survey(
         raise PlanError(told("this tree cannot be flattened as it stands", problems))
     assigned, scale = assign(groups, fractions, seed=seed, max_scale=max_scale)
     multiplicity = dict.fromkeys(settings, Fraction())
-    repeats: dict[tuple[str, ...], dict[str, int]] = {parts: {} for parts in settings}
+    repeats: dict[tuple[str, ...], dict[int, list[str]]] = {parts: {} for parts in settings}
     for parts, group, own in zip(owners, groups, assigned, strict=True):
         multiplicity[parts] += group.multiplicity * scale
-        repeats[parts].update(own)
+        for number, names in own.items():
+            repeats[parts].setdefault(number, []).extend(names)
     found = {parts: _parts(tree.folders[parts], settings[parts], repeats[parts]) for parts in settings}
     return Survey(tree, settings, found, scale, multiplicity, _notes(tree, found))
 
 
 def sidecars(folder: Folder) -> tuple[dict[str, list[str]], list[str]]:
     """Files that belong to pictures, by the picture's stem, and the loose ones."""
-    stems = set(map(stem_of, folder.images))
+    stems = set(folder.stems)
     owned: dict[str, list[str]] = {}
     loose = []
     pictures = set(folder.images)
     for name in folder.files:
         if name in pictures:
             continue
-        owner = None if name in FOLDER_FILES else sidecar_owner(name, stems)
+        owner: str | None = name[: name.rfind(".")]
+        if owner not in stems or name[0] == ".":  # not simply `stem.txt`
+            owner = None if name in FOLDER_FILES else sidecar_owner(name, stems)
         if owner is None:
             loose.append(name)
         else:
@@ -162,6 +165,11 @@ def sidecars_of(names: Sequence[str], owned: Mapping[str, Sequence[str]]) -> lis
 def unread(folder: Folder) -> list[str]:
     """Pictures of a folder that EveryDream2 reads and kohya does not."""
     return [name for name in folder.images if not kohya.is_read(name)]
+
+
+def is_read_whole(folder: Folder) -> bool:
+    """Whether kohya reads all pictures of a folder that EveryDream2 reads."""
+    return not any(suffix not in kohya.EVERY_SPELLING for suffix in folder.picture_suffixes)
 
 
 def decimal(value: Fraction) -> float:
@@ -183,22 +191,19 @@ def told(what: str, problems: Sequence[str]) -> str:
 
 def _groups(folder: Folder, multiply: Fraction, problems: list[str], shares_sidecars: bool) -> list[Group]:
     own = image_multiplies(folder, problems)
-    names = [name for name in folder.images if kohya.is_read(name)]
+    names = folder.images
+    if not is_read_whole(folder):
+        names = [name for name in folder.images if kohya.is_read(name)]
     by_multiply: dict[Fraction, list[str]] = {} if own or not names else {multiply: names}
     for name in names if own else ():
         by_multiply.setdefault(own.get(name, multiply), []).append(name)
     together = {} if shares_sidecars else _namesakes(folder)
-    groups = []
-    for value, members in by_multiply.items():
-        if not together:
-            groups.append(Group(folder.relative, value, [(name,) for name in members]))
-            continue
-        units: dict[str, tuple[str, ...]] = {}
-        for name in members:
-            key = together.get(name, name)
-            units[key] = (*units.get(key, ()), name)
-        groups.append(Group(folder.relative, value, list(units.values())))
-    return groups
+    return [
+        Group(folder.relative, value, members, {name: together[name] for name in members if name in together})
+        if together
+        else Group(folder.relative, value, members)
+        for value, members in by_multiply.items()
+    ]
 
 
 def _unwritable(tree: Tree) -> list[str]:
@@ -212,20 +217,17 @@ def _unwritable(tree: Tree) -> list[str]:
 
 def _namesakes(folder: Folder) -> dict[str, str]:
     """Pictures that share a stem and a sidecar: `a.png` and `a.jpg` beside `a.txt`, as name to stem."""
-    if len({stem_of(name) for name in folder.images}) == len(folder.images):
+    if len(set(folder.stems)) == len(folder.images):
         return {}
-    counts = Counter(map(stem_of, folder.images))
+    counts = Counter(folder.stems)
     owned, _ = sidecars(folder)
     stems = {stem for stem, count in counts.items() if count > 1 and stem in owned}
-    return {name: stem for name in folder.images if (stem := stem_of(name)) in stems}
+    return {name: stem for name, stem in zip(folder.images, folder.stems, strict=True) if stem in stems}
 
 
-def _parts(folder: Folder, settings: FolderSettings, repeats: dict[str, int]) -> list[Part]:
-    if not repeats:  # pictures that kohya does not read
+def _parts(folder: Folder, settings: FolderSettings, by_repeats: dict[int, list[str]]) -> list[Part]:
+    if not by_repeats:  # pictures that kohya does not read
         return [Part(folder, whole_repeats(settings.multiply, "round"), [], is_base=True)]
-    by_repeats: dict[int, list[str]] = {}
-    for name, number in repeats.items():
-        by_repeats.setdefault(number, []).append(name)
     numbers = sorted(by_repeats, key=lambda number: (-len(by_repeats[number]), -number))
     return [Part(folder, number, by_repeats[number], is_base=number == numbers[0]) for number in numbers]
 
@@ -235,7 +237,7 @@ def _notes(tree: Tree, found: dict[tuple[str, ...], list[Part]]) -> list[str]:
     notes = []
     suffixes: Counter[str] = Counter()
     for own in found.values():
-        if sum(len(part.images) for part in own) < len(own[0].folder.images):
+        if not is_read_whole(own[0].folder):
             suffixes.update(os.path.splitext(name)[1] for name in unread(own[0].folder))
     if suffixes:
         kinds = ", ".join(f"{suffix} ({count:,})" for suffix, count in suffixes.most_common())
@@ -248,6 +250,7 @@ def _notes(tree: Tree, found: dict[tuple[str, ...], list[Part]]) -> list[str]:
     doubled = [
         f"{one.path}/{name}"
         for one in tree.folders.values()
+        if ".txt.txt" in "\n".join(one.files)
         for name in one.files
         if name.endswith(".txt.txt")
     ]

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ FOLDER_FILES = frozenset(
     }
 )
 _NUMBERS = ("cond_dropout", "flip_p", "loss_scale")
+_SMALL_FILE_BYTES = 4096  # more than any first line that makes sense
 _TAIL = re.compile(
     r"(_\d+x\d+\w*|_te_outputs|_te|_meta|_ccip|-masklabel)$"
 )  # what tools add to a picture's stem
@@ -55,6 +57,20 @@ class Folder:
     folders: list[str] = field(default_factory=list)  # folders that were entered
     ignored_folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # sockets and the like
+    suffixes: set[str] = field(default_factory=set)  # of all files, as they are spelled
+    _stems: list[str] | None = None
+
+    @property
+    def picture_suffixes(self) -> set[str]:
+        """Suffixes of its files that one of the trainers may read as pictures."""
+        return {suffix for suffix in self.suffixes if suffix.lower() in PICTURE_SUFFIXES}
+
+    @property
+    def stems(self) -> list[str]:
+        """Names of the pictures without their suffix, in the order of `images`."""
+        if self._stems is None:
+            self._stems = [name[: name.rfind(".")] for name in self.images]
+        return self._stems
 
     @property
     def relative(self) -> str:
@@ -127,11 +143,12 @@ def read_tree(root: Path | str) -> Tree:
 
 def _list(parts: tuple[str, ...], path: str) -> Folder:
     folder = Folder(parts, path)
+    add_file = folder.files.append
     try:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_file(follow_symlinks=False):
-                    folder.files.append(entry.name)
+                    add_file(entry.name)
                 elif entry.is_symlink():
                     _add_link(folder, entry.name)
                 elif entry.is_dir(follow_symlinks=False):
@@ -146,7 +163,9 @@ def _list(parts: tuple[str, ...], path: str) -> Folder:
     for names in (folder.files, folder.linked_folders, folder.folders, folder.ignored_folders):
         names.sort()
     lost = {name for name in folder.links if not os.path.isfile(os.path.join(path, name))}
-    folder.images = [name for name in folder.files if name[name.rfind(".") :].lower() in PICTURE_SUFFIXES]
+    folder.suffixes = {name[name.rfind(".") :] for name in folder.files}
+    of_pictures = folder.picture_suffixes
+    folder.images = [name for name in folder.files if name[name.rfind(".") :] in of_pictures]
     if lost or any(name[0] == "." for name in folder.images):
         folder.images = [name for name in folder.images if name[0] != "." and name not in lost]
     return folder
@@ -208,9 +227,9 @@ def image_values(folder: Folder, problems: list[str]) -> dict[str, dict[str, Any
     Returns: multiply, cond_dropout, flip_p and loss_scale as numbers, all other keys as they stand.
     """
     found: dict[str, dict[str, Any]] = {}
-    yamls = {name for name in folder.files if name.endswith((".yaml", ".yml"))} - FOLDER_FILES
-    if not yamls:
+    if folder.suffixes.isdisjoint((".yaml", ".yml")):
         return found
+    yamls = {name for name in folder.files if name.endswith((".yaml", ".yml"))} - FOLDER_FILES
     for name in folder.images:
         stem = os.path.splitext(name)[0]
         for yaml_name in (f"{stem}.yml", f"{stem}.yaml"):
@@ -330,8 +349,10 @@ class _SettingsReader:
 
 def _first_line(path: str) -> str:
     """The first line of a small file; a byte order mark, which Windows editors write, is passed over."""
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        return file.readline().strip()
+    with open(path, "rb", buffering=0) as file:
+        data = file.read(_SMALL_FILE_BYTES)
+    text = data.decode("utf-8-sig", errors="replace")
+    return text.replace("\r", "\n").partition("\n")[0].strip()
 
 
 def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:
@@ -348,6 +369,7 @@ def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:
     return Fraction(key in ("multiply", "loss_scale"))  # the others are chances, 0 when nothing is said
 
 
+@lru_cache(maxsize=1024)
 def _number(text: str) -> Fraction | None:
     try:
         value = Decimal(text.strip())

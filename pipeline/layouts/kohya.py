@@ -20,7 +20,7 @@ from pipeline.layouts.flat_names import split_prefix
 
 READ_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 DEFAULT_CAPTION_EXTENSION = ".caption"
-_EVERY_SPELLING = READ_SUFFIXES | {suffix.upper() for suffix in READ_SUFFIXES}
+EVERY_SPELLING = READ_SUFFIXES | {suffix.upper() for suffix in READ_SUFFIXES}
 _FACE_FIELDS = 4  # of a cropped face in a file name; kohya looks for a caption without them
 
 
@@ -55,7 +55,7 @@ class TrainImage:
 
 def is_read(name: str) -> bool:
     """Whether kohya reads a file as a picture, by its name, on a disk that tells `.Jpg` from `.jpg`."""
-    return name[name.rfind(".") :] in _EVERY_SPELLING and name.rfind(".") > 0
+    return name[name.rfind(".") :] in EVERY_SPELLING and name.rfind(".") > 0
 
 
 def read_folders(folder: Path, *, caption_extension: str = DEFAULT_CAPTION_EXTENSION) -> list[Subset]:
