@@ -202,7 +202,7 @@ def _read_pickle(path: Path, meta: bool) -> dict[str, Tensor]:
             f"{path} holds objects of Python beside its weights, and celforge never runs what a file brings",
             hint="give the .safetensors of the same model",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not a model file: {error}", hint="give a .safetensors or .ckpt file"
         ) from error

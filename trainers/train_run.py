@@ -65,7 +65,6 @@ def run_training(prepared: Prepared) -> Outcome:
         interruption = stack.enter_context(interruptible())
         for mark in mark_made(folder.path, "train"):
             write_atomic(mark.path, mark.content)
-        folder.write_settings(prepared.as_json())
         return _Training(prepared, interruption).run()
 
 
@@ -111,6 +110,7 @@ class _Training:
             LOG.info("%s has all its %s steps already", self.folder.path, f"{start:,}")
             self._outcome.made = [(self.folder.model_path(), None)]
             return self._outcome
+        self.folder.write_settings(prepared.as_json())
         self.metrics = Metrics(
             self.folder.metrics_path,
             resumed_step=start,

@@ -188,6 +188,8 @@ def test_changed_settings_are_named_refused_or_taken_on(train: Train, dataset: P
     refused = train("locon", "--steps", 3, "--seed", 7)
     assert refused.exit_code == 2
     assert "begun otherwise: seed was 0 and is 7" in refused.stderr
+    kept = json.loads((run_folder(dataset, "locon") / "settings.json").read_text(encoding="utf-8"))
+    assert kept["settings"]["seed"] == 0, "a run that was refused leaves the settings of the other"
     never = train("locon", "--steps", 3, "--linear-dim", 4, "--accept-changes")
     assert never.exit_code == 2
     assert "linear_dim = 16" in never.stderr
@@ -488,6 +490,7 @@ def test_a_remembered_caption_is_the_encoded_one(train: Train, dataset: Path) ->
         (("lohaa",), 2, 'did you mean "loha"'),
         (("loha",), 2, "no model to start from"),
         (("loha", "--base", "nowhere.safetensors"), 2, "there is no model nowhere.safetensors"),
+        (("loha", "--base", "celforge.toml"), 2, "celforge.toml is not a model file"),
         (("loha", "--base", "BASE", "--data", "nowhere"), 2, "there is no data set nowhere"),
         (("loha", "--base", "BASE", "--optimizer", "adamv", "--steps", "1"), 2, 'no optimizer "adamv"'),
         (("loha", "--base", "BASE", "--train", "text-encoder"), 2, "adapter of the text encoder alone"),
