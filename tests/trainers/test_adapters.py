@@ -383,8 +383,8 @@ def test_a_file_that_diffusers_wrote_is_loaded_whole(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
 def test_a_compiled_unet_is_one_graph_for_all_steps_and_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "handlers", [])  # it writes a log of each guard
-    unet = tiny_unet(channels=(8, 8))
-    network = attach(LOHA, unet, tiny_text_encoder())
+    unet = tiny_unet(channels=(8,))
+    network = attach(AdapterSpec("loha", 1, 1, 1, 1), unet, tiny_text_encoder())
     stir(network)
     compiled = torch.compile(unet, backend="eager", fullgraph=True, dynamic=False)
     with torch._dynamo.config.patch(error_on_recompile=True):
