@@ -9,19 +9,20 @@ take, is made good by those that share with it, in proportion, before anything o
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 
 from pipeline.folder_weights import WeightRules
 from pipeline.names import natural_key
 
-EXACT_DIGITS = 4
+EXACT_DIGITS = 6
 COMPATIBLE_DIGITS = 2
-LEAST = 10.0**-EXACT_DIGITS  # EveryDream2 takes 0 for 1
+STEPS = 1_000_000  # of the last digit in 1
+STEP = 1 / STEPS
 HALVINGS = 100  # of the search for the shortest epoch, at most
-ROUNDING = 1e-11  # relative; what arithmetic itself leaves behind is no reason to round up
-CLOSE = 1e-13  # relative; no multiply of four digits can tell the difference
+CLOSE = 1e-13  # relative; no multiply of six digits can tell the difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,17 +167,39 @@ def balance_exact(
             note = "at the cap"
         elif target_images is not None and math.isclose(multiply, bounds.low):
             note = "at the floor"
-        written = multiply if note == "by hand" else _written(multiply, bounds)
+        written = multiply if note == "by hand" else rounded_up(multiply, bounds.high)
         found.append(Balanced(leaf, part[leaf.path], written, note))
-    return found
+    return _with_whole_sum(found, bounds)
 
 
-def _written(multiply: float, bounds: Bounds) -> float:
-    """A multiply of four digits, never below what was asked for: EveryDream2 cuts the sum of an epoch down to
-    a whole number, so that digits lost here would be a picture lost there.
+def rounded_up(multiply: float, high: float) -> float:
+    """The number with six digits at or above a multiply, but for the cap itself.
+
+    EveryDream2 shows the whole part of the sum over all pictures in an epoch: a number rounded down would
+    cost a picture wherever that sum is whole (14 pictures of 54 / 14 are 54). Rounded up, a million pictures
+    are less than one too many. The last bits, which are errors of the reckoning, do not count.
+    Never 0, which EveryDream2 takes for 1.
     """
-    units: float = math.ceil(multiply * 10**EXACT_DIGITS * (1 - ROUNDING)) / 10**EXACT_DIGITS
-    return max(min(units, max(multiply, bounds.high)), LEAST)
+    steps = math.ceil(round(multiply * STEPS, 4))
+    return min(max(steps, 1) / STEPS, high)
+
+
+def _with_whole_sum(found: list[Balanced], bounds: Bounds) -> list[Balanced]:
+    """The same, or one folder by the last digit higher: as long as a trainer that adds up floats, picture by
+    picture, comes to less than the sum is (ten times 0.1 are 0.9999999999999999).
+    """
+    exact = sum(Fraction(str(one.multiply)) * one.leaf.num_images for one in found)
+    added = sum(multiply for one in found for multiply in [one.multiply] * one.leaf.num_images)
+    can_grow = [
+        one
+        for one in found
+        if one.leaf.fixed is None and one.multiply + STEP <= bounds.high and one.multiply % 1
+    ]
+    if added >= math.floor(exact) or not can_grow:
+        return found
+    largest = max(can_grow, key=lambda one: one.leaf.num_images)
+    more = replace(largest, multiply=round(largest.multiply + STEP, EXACT_DIGITS))
+    return [more if one is largest else one for one in found]
 
 
 def _shortest_epoch(

@@ -2,14 +2,19 @@
 
 import os
 from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pipeline.job import open_job
 from tests.conftest import Celforge
 from tests.crashing import KILLED, points, run_until_line
+from tests.oracles.trainers import everydream_pass, everydream_pass_of_floats
 from tests.trees import build, look
 
 
@@ -211,6 +216,31 @@ def test_a_plot_of_a_persons_own_stays(tmp_path: Path, celforge: Celforge) -> No
     build(tmp_path, {"report/balance.svg": "mine"})
     assert "stays" in celforge("balance", tmp_path).stderr
     assert (tmp_path / "report/balance.svg").read_text() == "mine"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=8), st.integers(1, 4), st.randoms(use_true_random=False)
+)
+def test_everydream_sees_as_many_pictures_as_were_asked_for(
+    celforge: Celforge, counts: list[int], times: int, random: Random
+) -> None:
+    target = times * sum(counts) + random.randint(0, 30)
+    with TemporaryDirectory() as folder:
+        root = make_tree(Path(folder), {f"{n % 3}/{n}": count for n, count in enumerate(counts)})
+        answer = celforge("balance", root, "--target-images", target, "--json")
+        assert "target_images" not in answer.json, "no bound is met here"
+        assert everydream_pass(root) == target
+        assert everydream_pass_of_floats(root) == target
+
+
+def test_no_picture_is_lost_to_the_last_digit(tmp_path: Path, celforge: Celforge) -> None:
+    make_tree(tmp_path, {"a": 54, "b": 14, "c": 7, "d": 13, "e": 31})
+    celforge("balance", tmp_path)
+    assert everydream_pass(tmp_path) == everydream_pass_of_floats(tmp_path) == 5 * 54
+    answer = celforge("flatten", tmp_path, "--dry-run")
+    assert "repeats: 270" in answer.stdout
+    assert "error: +0 %" in answer.stdout
 
 
 @pytest.mark.skipif(os.name == "nt", reason="fork")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,15 +46,17 @@ def look(root: Path, *, times: bool = True, state: bool = False) -> Tree:
         )
         folders[:] = sorted(set(folders) - skipped)
         for name in (*folders, *sorted(set(names) - skipped)):
-            path = Path(folder, name)
-            status = path.lstat()
-            key = os.path.relpath(path, root)
-            if path.is_symlink():
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            key = name if inside == "." else os.path.join(inside, name)
+            if stat.S_ISLNK(status.st_mode):
                 seen[key] = ("link", os.readlink(path))
-            elif path.is_dir():
+            elif stat.S_ISDIR(status.st_mode):
                 seen[key] = ("folder", oct(status.st_mode))
             else:
-                seen[key] = ("file", path.read_bytes(), oct(status.st_mode), times and status.st_mtime_ns)
+                with open(path, "rb", buffering=0) as file:
+                    data = file.read()
+                seen[key] = ("file", data, oct(status.st_mode), times and status.st_mtime_ns)
     return seen
 
 

@@ -37,6 +37,18 @@ def everydream_pass(root: Path) -> int:
     return math.floor(everydream_multiplicity(root, only_kohyas=True))
 
 
+def everydream_pass_of_floats(root: Path) -> int:
+    """The same where a trainer adds up the numbers as floats, one picture after the other."""
+    total = 0.0
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(one for one in folders if one[0] != ".")
+        multiply = Path(folder, "multiply.txt")
+        each = float(multiply.read_text()) if multiply.is_file() else 1.0
+        for name in names:
+            total += each if os.path.splitext(name)[1].lower() in EVERYDREAM else 0.0
+    return math.floor(total)
+
+
 def kohya_folders(train_data_dir: Path) -> dict[str, list[int]]:
     """--train_data_dir: repeats of every picture, by its name."""
     seen: dict[str, list[int]] = {}
