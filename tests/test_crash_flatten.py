@@ -4,9 +4,7 @@ whole.
 
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,7 @@ import pytest
 from pipeline.flattening.runs import How, flatten_beside, flatten_in_place, take_back
 from pipeline.job import open_job
 from pipeline.journal import list_journals, recover, undo_last
-from pipeline.records import Log
-from tests.crashing import KILLED, points, run_until_line
+from tests.crashing import KILLED, at_note, points, run_until_line
 from tests.trees import Tree, build, look
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
@@ -100,30 +97,6 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """No power is cut here."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(os, "sync", lambda: None)
-
-
-def at_note(number: int, *, after: bool) -> Callable[[Callable[[], object]], int]:
-    """Run something in a child that is killed at its n-th note in the log; gives the exit code."""
-
-    def run(work: Callable[[], object]) -> int:
-        append, count = Log.append, 0
-
-        def noted(log: Log, entry: dict[str, object]) -> None:
-            nonlocal count
-            count += 1
-            if count == number and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            append(log, entry)
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def patched() -> None:
-            Log.append = noted  # type: ignore[method-assign]
-            work()
-
-        return run_until_line(patched, (), None)[0]
-
-    return run
 
 
 STEPS = ["in place", "back", "beside"]
