@@ -195,8 +195,18 @@ def _reading_shown(looked: "Looked", reading: Any, settings: Settings) -> list[T
         if len(buckets) > ROWS_SHOWN:
             shown.append(f"  ... and {len(buckets) - ROWS_SHOWN:,} more buckets; --json has all")
     elif reading.folders and settings.decode != "none":
-        shown.append(f"{title}'s buckets at {settings.resolution} are not known here")
+        shown.append(_no_buckets(title, settings.resolution))
     return shown
+
+
+def _no_buckets(title: str, resolution_px: int) -> str:
+    from pipeline.layouts.buckets import everydream_resolutions
+
+    known = ", ".join(map(str, everydream_resolutions()))
+    return (
+        f"{title} has no buckets at {resolution_px}, and stops: it has them at {known}, "
+        "and takes the next step of 64 below what it is given"
+    )
 
 
 def _as_json(looked: "Looked", reading: Any, settings: Settings) -> dict[str, Any]:

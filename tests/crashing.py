@@ -70,6 +70,30 @@ def _run_child(
         os._exit(code)
 
 
+def at_note(number: int, *, after: bool) -> Callable[[Callable[[], object]], int]:
+    """Run something in a child that is killed at its n-th note in the log; gives the exit code."""
+
+    def run(work: Callable[[], object]) -> int:
+        append, count = Log.append, 0
+
+        def noted(log: Log, entry: dict[str, object]) -> None:
+            nonlocal count
+            count += 1
+            if count == number and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            append(log, entry)
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def patched() -> None:
+            Log.append = noted  # type: ignore[method-assign]
+            work()
+
+        return run_until_line(patched, (), None)[0]
+
+    return run
+
+
 def points(total: int, wanted: int, seed: int) -> list[int]:
     """`wanted` lines of `total`, one drawn from each of as many equal stretches."""
     import random

@@ -10,6 +10,7 @@ from pipeline.layouts.buckets import (
     Bucket,
     buckets,
     everydream_buckets,
+    everydream_resolutions,
     fit,
     kohya_buckets,
     nearest_bucket,
@@ -52,7 +53,30 @@ def test_everydream_buckets_are_the_known_tables_and_their_mirror_images() -> No
     large = everydream_buckets(1024)
     assert large is not None
     assert len(large) == 15
-    assert everydream_buckets(777) is None
+    assert everydream_buckets(1088 + 63) == everydream_buckets(1088)
+    assert everydream_resolutions() == (*range(256, 1153, 64), 1280, 1536)
+
+
+@pytest.mark.parametrize("resolution_px", [64, 128, 255, 1216, 1279, 1344, 1408, 1472, 1535, 1600, 2048])
+def test_where_everydream_has_no_buckets(resolution_px: int) -> None:
+    assert everydream_buckets(resolution_px) is None
+
+
+def test_every_table_of_everydream_is_like_the_two_that_are_known_best() -> None:
+    odd = 0
+    for resolution_px in everydream_resolutions():
+        found = everydream_buckets(resolution_px)
+        assert found is not None
+        sizes = as_sizes(found)
+        assert (resolution_px, resolution_px) in sizes
+        assert len(sizes) == len(found) <= 19
+        assert all(width % 16 == height % 16 == 0 for width, height in sizes)
+        odd += sum((height, width) not in sizes for width, height in sizes)
+        for width, height in sizes - {(576, 640), (1408, 1344)}:  # areas of 7/10 of the square, or more
+            assert 0.69 * resolution_px**2 < width * height < 1.26 * resolution_px**2
+    assert odd == 4, "two at 320 and two at 1280: 576x128 has 576x640 beside it, 1408x1152 has 1408x1344"
+    assert str(nearest_by_ratio(1920, 1080, everydream_buckets(768) or ())) == "1024x576"
+    assert str(nearest_by_ratio(1920, 1080, everydream_buckets(640) or ())) == "832x448"
 
 
 def test_a_screenshot_at_512_goes_to_640x384_and_loses_a_sixteenth_of_its_width() -> None:

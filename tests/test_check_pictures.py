@@ -155,9 +155,12 @@ def test_the_summary_for_a_person(celforge: Celforge, tmp_path: Path) -> None:
     assert "found: errors 0, warnings 0, notes 0" in shown
 
 
-def test_a_resolution_whose_buckets_are_not_known_is_said(celforge: Celforge, tmp_path: Path) -> None:
-    shown = celforge("check", plant(tmp_path, EVERYDREAM), "--resolution", "640").stdout
-    assert "EveryDream2's buckets at 640 are not known here" in shown
+def test_a_resolution_that_everydream_has_no_buckets_for_is_said(celforge: Celforge, tmp_path: Path) -> None:
+    shown = celforge("check", plant(tmp_path, EVERYDREAM), "--resolution", "1216").stdout
+    assert "EveryDream2 has no buckets at 1216, and stops: it has them at 256, 320, " in shown
+    shown = celforge("check", tmp_path, "--resolution", "640").stdout
+    assert "buckets at 640" in shown
+    assert "640x640" in shown
 
 
 NAMES = st.sampled_from(["mai", "2_mai", "0_x", "-1_y", "3_", "1.5_z", "7", " 4_w", "x_1"])

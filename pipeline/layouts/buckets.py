@@ -4,7 +4,7 @@ Sizes are width before height, in pixels. A picture is scaled until it covers it
 kept: what sticks out on the two longer sides is cut away.
 
 Sources: kohya-ss/sd-scripts, `make_bucket_resolutions` and `select_bucket`, for the sizes, the choice by
-ratio and the rounding; EveryDream2trainer's tables for 512 and 1024, as sizes.
+ratio and the rounding; victorchall/EveryDream2trainer 5098db8 for the sizes of its tables.
 """
 
 import math
@@ -14,20 +14,27 @@ from dataclasses import dataclass
 STEP_PX = 64
 KOHYA_MIN_PX, KOHYA_MAX_PX = 256, 1024  # kohya's defaults, whatever the resolution is
 
-# One half of each table, wide; the other half is its mirror image.
+# EveryDream2's sizes by resolution: the square, these and their mirror images, but for two that have another.
 _EVERYDREAM = {
-    512: ((512, 512), (576, 448), (640, 384), (768, 320), (896, 256), (1024, 256)),
-    1024: (
-        (1024, 1024),
-        (1152, 896),
-        (1216, 832),
-        (1344, 768),
-        (1472, 704),
-        (1600, 640),
-        (1792, 576),
-        (2048, 512),
-    ),
+    256: "384x192 512x128",
+    320: "384x256 448x192 576x128",
+    384: "448x320 512x256 704x192",
+    448: "512x384 640x320 768x256",
+    512: "576x448 640x384 768x320 896x256 1024x256",
+    576: "640x512 704x448 832x384 960x320 1152x256",
+    640: "704x576 768x512 832x448 896x448 1024x384 1152x320 1280x320",
+    704: "768x640 832x576 960x512 1088x448 1152x384 1280x384 1280x320",
+    768: "832x704 896x640 960x576 1024x576 1152x512 1280x448 1408x384 1472x320",
+    832: "896x768 960x704 1024x640 1152x576 1216x512 1344x512 1536x448 1600x384",
+    896: "1024x768 1088x704 1216x640 1344x576 1536x512 1792x448",
+    960: "1088x832 1152x768 1280x704 1408x640 1680x576 1792x512 2048x448",
+    1024: "1152x896 1216x832 1344x768 1472x704 1600x640 1792x576 2048x512",
+    1088: "1152x1024 1216x896 1408x832 1536x768 1664x704 1792x640 2048x576 2304x512",
+    1152: "1280x1024 1344x960 1472x896 1536x832 1728x768 1856x704 2048x640 2304x576",
+    1280: "1408x1152 1600x1024 1792x896 1920x832 2112x768 2304x704 2560x640",
+    1536: "1728x1344 1792x1280 2048x1152 2304x1024 2432x960 2624x896 2816x832 3072x768",
 }
+_NOT_MIRRORED = {(320, "576x128"): "576x640", (1280, "1408x1152"): "1408x1344"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -111,13 +118,25 @@ def buckets(resolution_px: int, *, step_px: int = STEP_PX) -> tuple[Bucket, ...]
 
 
 def everydream_buckets(resolution_px: int) -> tuple[Bucket, ...] | None:
-    """EveryDream2's sizes, hand-picked by its author; None for a resolution whose table is not known here."""
-    half = _EVERYDREAM.get(resolution_px)
-    if half is None:
+    """EveryDream2's sizes, hand-picked by its author, for a resolution rounded down to a step.
+
+    None where it has none, and stops: below 256, from 1216 to 1279, from 1344 to 1535, and from 1600 on.
+    """
+    square = resolution_px // STEP_PX * STEP_PX
+    if square not in _EVERYDREAM:
         return None
-    return tuple(
-        sorted({Bucket(*size) for width, height in half for size in ((width, height), (height, width))})
-    )
+    found = {Bucket(square, square)}
+    for wide in _EVERYDREAM[square].split():
+        width, height = map(int, wide.split("x"))
+        other = _NOT_MIRRORED.get((square, wide))
+        beside = (height, width) if other is None else map(int, other.split("x"))
+        found |= {Bucket(width, height), Bucket(*beside)}
+    return tuple(sorted(found))
+
+
+def everydream_resolutions() -> tuple[int, ...]:
+    """Resolutions that EveryDream2 has sizes for; one between two is rounded down to the next step."""
+    return tuple(_EVERYDREAM)
 
 
 def nearest_bucket(width_px: int, height_px: int, sizes: Sequence[Bucket]) -> Bucket:

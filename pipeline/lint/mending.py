@@ -8,13 +8,14 @@ from pathlib import Path
 
 from pipeline.actions import Action, Move, Place, Write
 from pipeline.layouts.captions import SUFFIXES
-from pipeline.layouts.everydream import Folder, Tree
+from pipeline.layouts.everydream import FOLDER_FILES, Folder, Tree
 from pipeline.lint.names import hidden_target, stems_of
 from pipeline.lint.texts import decode
 from pipeline.lint.traps import Finding
 from pipeline.names import path_key
 
 REWRITES = ("caption-bom", "control-file-bom", "caption-not-utf8")
+_ANY_TEXT = ("batch_id.txt", "shuffle_tags.txt")  # no number: what stands in them is a person's
 RENAMES = (
     "suffix-case",
     "control-file-case",
@@ -37,6 +38,7 @@ class Mending:
         self._tree = tree
         self._fallback = fallback
         self._written: set[str] = set()
+        self._renamed: dict[tuple[str, ...], dict[str, str]] = {}  # in each folder: name -> its new name
         self._taken: dict[tuple[str, ...], dict[str, str]] = {}
 
     def add(self, findings: Iterable[Finding]) -> None:
@@ -50,9 +52,10 @@ class Mending:
                 self._rename(one)
 
     def copy_captions(self, suffix: str) -> None:
-        """Give every picture that has a caption of another suffix a copy with this one."""
+        """Give every picture that has a caption of another suffix a copy with this one; after the renames."""
         for folder in self._tree.folders.values():
-            files = set(folder.files)
+            renamed = self._renamed.get(folder.parts, {})
+            files = {renamed.get(name, name) for name in folder.files}
             for stem in stems_of(folder):
                 other = next((one for one in SUFFIXES if one != suffix and stem + one in files), None)
                 if other is None or not self._take(folder, "", stem + suffix):
@@ -61,25 +64,32 @@ class Mending:
                 self.actions.append(Place(*ends, "copy", f"copy of {other}"))
                 self.counts["caption-extension"] += 1
 
-    def _rewrite(self, finding: Finding) -> None:
+    def _rewrite(self, finding: Finding, kind: str = "") -> None:
         folder, name = self._place(finding)
         path = Path(folder.path, name)
         if name in folder.links or finding.path in self._written:
             return
         data = path.read_bytes()
         found = decode(data, self._fallback)
-        if found.text is None:
+        if found.text is None or found.text.encode() == data:
             return
+        trap = finding.trap
+        if trap not in REWRITES:
+            trap = f"{kind}-bom" if found.is_utf8 or kind == "control-file" else "caption-not-utf8"
         expects = hashlib.sha256(data).hexdigest()
-        self.actions.append(Write(path, found.text.encode(), finding.trap, expects))
+        self.actions.append(Write(path, found.text.encode(), trap, expects))
         self._written.add(finding.path)
-        self.counts[finding.trap] += 1
+        self.counts[trap] += 1
 
     def _rename(self, finding: Finding) -> None:
         folder, name = self._place(finding)
         target = next(_targets(finding.trap, folder, name), None)
         if target is None or not self._take(folder, name, target):
             return
+        self._renamed.setdefault(folder.parts, {})[name] = target
+        if target.endswith(SUFFIXES) and target not in _ANY_TEXT:
+            kind = "control-file" if target in FOLDER_FILES else "caption"
+            self._rewrite(finding, kind)  # what it holds is looked at only under its right name
         self.actions.append(Move(Path(folder.path, name), Path(folder.path, target), finding.trap))
         self.counts[finding.trap] += 1
 
