@@ -101,27 +101,3 @@ def points(total: int, wanted: int, seed: int) -> list[int]:
     rng = random.Random(seed)
     width = total / wanted
     return [min(total, 1 + int(width * (part + rng.random()))) for part in range(wanted)]
-
-
-def at_note(number: int, *, after: bool) -> Callable[[Callable[[], object]], int]:
-    """Run something in a child that is killed at its n-th note in the log; gives the exit code."""
-
-    def run(work: Callable[[], object]) -> int:
-        append, count = Log.append, 0
-
-        def noted(log: Log, entry: dict[str, object]) -> None:
-            nonlocal count
-            count += 1
-            if count == number and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            append(log, entry)
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def patched() -> None:
-            Log.append = noted  # type: ignore[method-assign]
-            work()
-
-        return run_until_line(patched, (), None)[0]
-
-    return run

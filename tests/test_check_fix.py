@@ -1,7 +1,5 @@
 """`celforge check --fix`: what it mends is not found again, and undo gives every byte back."""
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -9,10 +7,8 @@ import pytest
 from pictures import noise, saved
 from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, bytes_below, found, plant
 
-from pipeline.journal import list_journals
 from pipeline.lint.traps import traps
 from tests.conftest import Celforge
-from tests.crashing import KILLED, at_note
 
 JPEG = saved(noise(512, 512), "JPEG")
 BROKEN: dict[
@@ -32,8 +28,6 @@ BROKEN: dict[
         "--copy-captions caption",
     ),
 }
-
-ALL_AT_ONCE = ("control-file-bom", "caption-bom", "caption-named-after-file")
 
 
 @pytest.fixture
@@ -167,41 +161,3 @@ def test_pictures_renamed_are_known_without_being_read_again(look: Checker, celf
     look(KOHYA | {"3_mai/x.Jpg": JPEG, "3_mai/x.caption": "x"}, "--fix")
     status = celforge("status", look.folder, "--json").json["files"][0]
     assert (status["new"], status["changed"], status["gone"]) == (0, 0, 0)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_killed_at_any_step_it_is_finished_or_taken_back(
-    celforge: Celforge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before and after every note of the journal: the same command again finishes it, undo takes it back."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # no power is cut here
-    monkeypatch.setattr(os, "sync", lambda: None)
-    faults: dict[str, Content] = {
-        name: content for trap in ALL_AT_ONCE for name, content in BROKEN[trap][1].items()
-    }
-
-    def planted() -> Checker:
-        shutil.rmtree(tmp_path / "tree", ignore_errors=True)
-        checker = Checker(celforge, tmp_path / "tree")
-        plant(checker.folder, EVERYDREAM | faults)
-        return checker
-
-    checker = planted()
-    start = bytes_below(checker.folder)
-    assert set(checker({}, "--fix")["mended"]) == set(ALL_AT_ONCE)
-    wanted = bytes_below(checker.folder)
-    for after in (False, True):
-        number, code = 0, KILLED
-        while code == KILLED:
-            number += 1
-            checker = planted()
-            fix = ("check", checker.folder, "--fix")
-            code = at_note(number, after=after)(lambda fix=fix: celforge(*fix))  # type: ignore[misc]
-            is_begun = any(journal.is_open for journal in list_journals(checker.folder / ".celforge"))
-            if number % 2 and is_begun:
-                assert celforge("undo", checker.folder).exit_code == 0
-                assert bytes_below(checker.folder) == start, (number, after)
-            else:
-                assert celforge(*fix).exit_code == 0
-                assert bytes_below(checker.folder) == wanted, (number, after)
-        assert number > 4, "every step was met"
