@@ -140,7 +140,8 @@ def _refuse_full_disk(prepared: Prepared) -> None:
     place = prepared.folder.path
     while not place.exists():
         place = place.parent
-    free, needed = shutil.disk_usage(place).free, prepared.disk_bytes()
+    there = sum(path.stat().st_size for path in prepared.folder.path.rglob("*") if path.is_file())
+    free, needed = shutil.disk_usage(place).free, prepared.disk_bytes() - there  # a run that goes on
     if needed > free:
         raise DiskFullError(
             f"the run would write {format_bytes(needed)} into {prepared.folder.path}, "

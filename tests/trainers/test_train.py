@@ -559,6 +559,10 @@ def test_a_full_disk_is_seen_before_the_run(
     assert answer.exit_code == 1
     assert "--keep-last 2" in answer.stderr
     assert not (dataset.parent / "models").exists()
+    folder = run_folder(dataset, "loha")
+    folder.mkdir(parents=True)
+    (folder / "loha-step00000002.safetensors").write_bytes(bytes(50_000_000))
+    assert train("loha", "--steps", 3, "--dry-run").exit_code == 0  # what is there is not written once more
 
 
 def test_two_runs_never_write_into_one_folder(train: Train, dataset: Path) -> None:
