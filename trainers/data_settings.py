@@ -20,7 +20,19 @@ class DataSettings:
     resolution_px: int = option(
         512, "Buckets have about the area of a square of this side.", min=64, max=4096, metavar="PX"
     )
-    bucket_step_px: int = option(64, "Sides of buckets are multiples of this.", min=8, max=256, metavar="PX")
+    buckets: bool = option(
+        True,
+        "Sort pictures by aspect ratio into batches of several sizes; --no-buckets cuts squares of "
+        "--resolution-px out of all.",
+    )
+    bucket_step_px: int = option(
+        64,
+        "Sides of buckets are multiples of this.",
+        min=8,
+        max=256,
+        metavar="PX",
+        only_if={"buckets": (True,)},
+    )
     crop: Literal["face", "centre"] = option(
         "face",
         "What stays of a picture that is longer than its bucket: faces where boxes are known, or the middle.",
@@ -81,15 +93,17 @@ class DataSettings:
         self.sizes()
 
     def sizes(self) -> tuple[Bucket, ...]:
-        """The buckets.
+        """The buckets; the one square without buckets.
 
         Raises:
             SettingsError: the resolution is below two steps.
         """
+        if not self.buckets:
+            return (Bucket(self.resolution_px, self.resolution_px),)
         try:
             return buckets(self.resolution_px, step_px=self.bucket_step_px)
         except ValueError as error:
             raise SettingsError(
                 f"resolution_px is {self.resolution_px}: {error}",
-                hint="raise it, or take smaller bucket_step_px",
+                hint="raise it, take smaller bucket_step_px, or buckets = false",
             ) from error

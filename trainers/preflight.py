@@ -9,7 +9,7 @@ from pipeline.errors import DiskFullError, InputError, SettingsError
 from pipeline.files import format_bytes
 from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
-from trainers.dataset import read_training_data
+from trainers.dataset import TrainingData, read_training_data
 from trainers.models import BaseFacts, inspect_base
 from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
@@ -48,6 +48,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     data = read_training_data(
         root, settings, count_tokens=facts.models.tokenizer.count, workers=settings.workers
     )
+    _refuse_odd_sizes(data, facts)
     sizes = model_sizes(settings, facts, data.examples, precision)
     prepared = Prepared(
         settings=settings,
@@ -94,18 +95,23 @@ def _data_path(settings: Settings, project: Project) -> Path:
 
 
 def _refuse_what_comes_later(settings: Settings, facts: BaseFacts) -> None:
-    diffusion, factor = facts.models.diffusion, facts.models.latent_factor
+    diffusion = facts.models.diffusion
     if diffusion.prediction_type != "epsilon" or diffusion.is_zero_terminal_snr:
         raise InputError(
             f"{settings.base} predicts {diffusion.prediction_type}, and this release trains epsilon alone",
             hint="give a model that predicts the noise, as Stable Diffusion 1.x does",
         )
-    if settings.bucket_step_px % factor:
-        raise SettingsError(
-            f"bucket_step_px is {settings.bucket_step_px}, "
-            f"and a latent of this model is {factor} pixels wide",
-            hint=f"write a multiple of {factor}",
-        )
+
+
+def _refuse_odd_sizes(data: TrainingData, facts: BaseFacts) -> None:
+    """See that every size is whole in latents."""
+    factor = facts.models.latent_factor
+    for size in sorted({one.bucket for one in data.examples}):
+        if size.width_px % factor or size.height_px % factor:
+            raise SettingsError(
+                f"pictures would be cut to {size}, and a latent of this model is {factor} pixels wide",
+                hint=f"write a bucket_step_px that is a multiple of {factor}; without buckets, a resolution",
+            )
 
 
 def _problems(prepared: Prepared) -> Iterator[str]:

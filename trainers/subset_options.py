@@ -33,12 +33,12 @@ _OTHERS: dict[str, type] = {
     "flip_aug": bool,
     "caption_extension": str,
     "bucket_reso_steps": int,
+    "enable_bucket": bool,
 }
 # read by other code, or the same here in any case
 _READ = {"image_dir", "num_repeats", "class_tokens", "is_reg", "resolution", "subsets", "cache_info"}
 _WITHOUT_EFFECT = {
     "batch_size": "the trainer's own batch size counts",
-    "enable_bucket": "pictures always go into buckets",
     "min_bucket_reso": "sides begin at half the resolution",
     "max_bucket_reso": "sides end at twice the resolution, so that no bucket wastes area",
     "bucket_no_upscale": "small pictures are enlarged to their bucket",
@@ -135,7 +135,15 @@ def terms_of_options(
         rules,
         told.get("caption_dropout_rate", settings.conditional_dropout),
         settings.flip_p if "flip_aug" not in told else 0.5 * told["flip_aug"],
-        _sizes(options.get("resolution"), told.get("bucket_reso_steps"), settings, problems),
+        _sizes(
+            options.get("resolution"),
+            replace(
+                settings,
+                buckets=told.get("enable_bucket", settings.buckets),
+                bucket_step_px=told.get("bucket_reso_steps") or settings.bucket_step_px,
+            ),
+            problems,
+        ),
         told.get("caption_extension") or settings.caption_extension,
     )
 
@@ -155,12 +163,15 @@ def _is_kind(value: Any, kind: type, *, is_chance: bool) -> bool:
     return is_number and value >= 0 and (not is_chance or value <= 1)
 
 
-def _sizes(
-    resolution: Any, step_px: int | None, settings: DataSettings, problems: list[str]
-) -> tuple[Bucket, ...]:
-    """Buckets of a resolution: one number, or width and height, whose area counts."""
+def _sizes(resolution: Any, settings: DataSettings, problems: list[str]) -> tuple[Bucket, ...]:
+    """Buckets of a resolution: one number, or width and height, whose area counts; without buckets the size
+    itself.
+
+    Args:
+        settings: with what the subset says of buckets.
+    """
     if resolution is None:
-        return replace(settings, bucket_step_px=step_px).sizes() if step_px else settings.sizes()
+        return settings.sizes()
     sides = resolution if isinstance(resolution, list) else [resolution, resolution]
     if len(sides) != 2 or not all(isinstance(side, int) and 64 <= side <= 4096 for side in sides):
         problems.append(
@@ -168,8 +179,6 @@ def _sizes(
             f"{settings.resolution_px} is taken"
         )
         return settings.sizes()
-    return replace(
-        settings,
-        resolution_px=math.isqrt(sides[0] * sides[1]),
-        bucket_step_px=step_px or settings.bucket_step_px,
-    ).sizes()
+    if not settings.buckets:
+        return (Bucket(*sides),)
+    return replace(settings, resolution_px=math.isqrt(sides[0] * sides[1])).sizes()

@@ -273,6 +273,20 @@ def test_a_dataset_toml_gives_each_subset_its_own_options(tmp_path: Path) -> Non
     assert any("sets.toml" in note for note in data.notes)
 
 
+def test_without_buckets_every_picture_is_cut_to_one_size(tmp_path: Path) -> None:
+    wide = (1536, 384)
+    data = read(tmp_path / "tree", {"1.png": PIC, "2.png": wide}, resolution_px=64, buckets=False)
+    assert {one.bucket for one in data.examples} == {Bucket(64, 64)}
+    toml = (
+        "[general]\nenable_bucket = false\n"
+        '[[datasets]]\nresolution = [128, 64]\n[[datasets.subsets]]\nimage_dir = "a"\n'
+        '[[datasets]]\nenable_bucket = true\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "b"\n'
+    )
+    data = read(tmp_path / "kohya", {"a/1.png": PIC, "b/2.png": wide, "d.toml": toml})
+    assert [one.bucket for one in data.examples] == [Bucket(128, 64), Bucket(1024, 256)]
+    assert not any("enable_bucket" in note for note in data.notes)
+
+
 def test_a_dataset_toml_repeats_as_kohya_does(tmp_path: Path) -> None:
     text = TOML.replace('"one"', f'"{(tmp_path / "one").as_posix()}"').replace(
         '"two"', f'"{(tmp_path / "two").as_posix()}"'
@@ -419,7 +433,7 @@ def test_settings_that_do_not_go_together_are_refused(
 
 
 def test_every_setting_is_an_option() -> None:
-    assert len(options_of(DataSettings)) == 18
+    assert len(options_of(DataSettings)) == 19
     assert SETTINGS.max_tokens in CAPTION_LENGTHS
 
 

@@ -500,6 +500,11 @@ def test_a_remembered_caption_is_the_encoded_one(train: Train, dataset: Path) ->
             "--device cuda:7 cannot be used",
         ),
         (("loha", "--base", "BASE", "--bucket-step-px", "10"), 2, "a latent of this model is 4 pixels wide"),
+        (
+            ("loha", "--base", "BASE", "--resolution-px", "66", "--no-buckets"),
+            2,
+            "a latent of this model is 4 pixels wide",
+        ),
         (("loha", "--base", "BASE", "--prompts", "nowhere.txt"), 2, "nowhere.txt"),
         (("loha", "--base", "BASE", "--optimizer-arg", "eps"), 2, "must be name=value"),
         (("lora", "--base", "BASE", "--conv-dim", "4"), 2, "a lora changes attention blocks only"),
@@ -518,7 +523,8 @@ def test_bad_input_gets_one_sentence_and_a_fix(
 ) -> None:
     monkeypatch.chdir(dataset.parent)
     given = [str(tiny_files.diffusers) if one == "BASE" else one for one in arguments]
-    sizes = () if "--bucket-step-px" in given or not given else SIZES
+    has_sizes = not given or {"--bucket-step-px", "--no-buckets"}.intersection(given)
+    sizes = () if has_sizes else SIZES
     answer = celforge("train", *given, *sizes)
     assert answer.exit_code == exit_code, answer.stderr
     assert said in answer.stderr
