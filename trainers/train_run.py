@@ -19,6 +19,7 @@ from pipeline.interruption import Interruption, interruptible
 from pipeline.made_folders import mark_made
 from trainers.batches import Batches
 from trainers.checkpoints import State, compare_conditions, load_state, save_state
+from trainers.compiling import compiled
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
@@ -237,7 +238,7 @@ class _Training:
             precision=prepared.precision,
             accumulation=settings.accumulation,
             log_every=settings.log_every,
-            unet=torch.compile(unet, dynamic=False) if settings.compile else unet,
+            unet=compiled(unet) if settings.compile else unet,
         )
         if start == 0 and settings.sample_at_start:
             self._draw(0)

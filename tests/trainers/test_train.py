@@ -460,6 +460,22 @@ def test_the_unet_is_compiled_on_request_and_what_was_compiled_is_used(
     assert len(calls) == 2
 
 
+def test_a_compiler_that_does_not_work_is_told_in_one_sentence(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiled(unet: Any, *, dynamic: bool) -> Callable[..., Any]:
+        def run(*_: Any, **__: Any) -> Any:
+            raise torch._dynamo.exc.TorchDynamoException("no Python.h\nand a page of more")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    answer = train("locon", "--steps", 2, "--compile")
+    assert answer.exit_code == 1
+    assert "error: torch.compile does not work on this machine: no Python.h\n" in answer.stderr
+    assert "without --compile" in answer.stderr
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_near_fp32(train: Train, dataset: Path, precision: str) -> None:
     for name in ("fp32", precision):
