@@ -61,8 +61,6 @@ def sample_images(
 ) -> Iterator[tuple[Prompt, Image.Image]]:
     """Make one picture of each prompt with the model as it is now, adapters included.
 
-        dtype: of autocast; the VAE works in its own, fp32 as loaded, for its states leave the range of fp16.
-
     Args:
         dtype: of autocast; the VAE works in fp32 always, for its activations leave the range of fp16.
         batch_size: prompts at once; only neighbours of one size, sampler and number of steps go together.
