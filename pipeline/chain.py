@@ -131,8 +131,8 @@ class _Reader:
             for name in ORDER
             if name in COMMANDS and COMMANDS[name].has_settings and not COMMANDS[name].has_entries
         }
-        self.tree: Path = getattr(self._stages["arrange"], "out", None) or self.root / DATASET
-        self.kohya: Path = getattr(self._stages["flatten"], "output", None) or self.root / "kohya"
+        self.tree = _plain(getattr(self._stages["arrange"], "out", None) or self.root / DATASET)
+        self.kohya = _plain(getattr(self._stages["flatten"], "output", None) or self.root / "kohya")
         self.videos, self.images = find_inputs(self.root, settings, self.tree)
         self.sources = self._sources()
 
@@ -219,11 +219,11 @@ class _Reader:
             settings = resolved.settings
             values = self._values(settings) | {"steps": settings.steps}
             own_data, out = settings.data, settings.out
-            data: Path = own_data or self.tree
+            data = _plain(own_data or self.tree)
             arguments = [name.partition(".")[2]]
             if own_data is None and self.tree != self.root / DATASET:
                 arguments += ["--data", str(self.tree)]
-            made = out or self.root / "models" / settings.run_name
+            made = _plain(out or self.root / "models" / settings.run_name)
             yield Link(name, command, data, tuple(arguments), values, made)
 
     def _values(self, settings: object) -> dict[str, Json]:
@@ -238,6 +238,11 @@ class _Reader:
         return {name: short(value) for name, value in as_json(settings, only_results=True).items()}
 
 
+def _plain(path: Path) -> Path:
+    """Without `..`, which celforge.toml may have."""
+    return Path(os.path.abspath(path))
+
+
 def find_inputs(root: Path, settings: Settings, tree: Path) -> tuple[Path | None, Path | None]:
     """The folder that holds videos and the folder that holds screenshots, each None where there is none.
 
@@ -247,8 +252,8 @@ def find_inputs(root: Path, settings: Settings, tree: Path) -> tuple[Path | None
     for given in (settings.videos, settings.images):
         if given is not None and not given.is_dir():
             raise InputError(f"there is no folder {given}", hint="mend videos and images in [run]")
-    videos = settings.videos or root / "videos"
-    images = settings.images or root / "images"
+    videos = _plain(settings.videos or root / "videos")
+    images = _plain(settings.images or root / "images")
     found_videos = next((one for one in (videos, root) if holds(one, "video")), None)
     if settings.videos is not None and found_videos == root:
         found_videos = None
