@@ -115,11 +115,12 @@ def _plan_json(chain: Chain, planned: Sequence[Planned]) -> dict[str, Any]:
 
 def _show_plan(chain: Chain, planned: Sequence[Planned]) -> None:
     console.write(f"plan for {chain.project.root}")
-    names = [*(one.link.name for one in planned), *chain.left_out]
+    left_out = chain.left_out if len(planned) == len(chain.links) else {}  # else they were not asked for
+    names = [*(one.link.name for one in planned), *left_out]
     width = max(map(len, names))
     for one in planned:
         _write_row(one.link.name, width, _planned_text(one))
-    for name, why in chain.left_out.items():
+    for name, why in left_out.items():
         _write_row(name, width, f"left out: {why}")
     for line in _forecast_lines(forecast(chain, planned)):
         _write_wrapped(line, "  ")
