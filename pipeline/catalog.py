@@ -4,7 +4,8 @@ Pictures may be moved, renamed and deleted between stages: what is known about t
 (contents), `paths` (where a content was last seen), `results` (cached work of a step), `outcomes` (how a
 stage ended for a content), `facts` (what is
 known: characters, tags, source), `written` (texts that we wrote, to recognise edits by hand), `runs` (who did
-it, when, with which settings). Times stand only in `runs`.
+it, when, with which settings), `chain` (how each stage of `celforge run` was last done). Times stand only
+in `runs`.
 """
 
 import contextlib
@@ -60,6 +61,9 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE written (
         subject TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (subject, sha256)
     ) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE chain (stage TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID;
     """,
 )
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 import pipeline
-from pipeline.command_table import COMMANDS, load
+from pipeline.command_table import COMMANDS
 from pipeline.errors import ExitCode, PipelineError
 from pipeline.settings import nearest
 
@@ -29,13 +29,9 @@ class LazyGroup(click.Group):
         """Import and build a command, or None when there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        module = load(cmd_name)
-        if hasattr(module, "command"):
-            command: click.Command = module.command
-            return command
-        from pipeline.stage_command import stage_command
+        from pipeline.stage_command import command_of
 
-        return stage_command(cmd_name, module)
+        return command_of(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

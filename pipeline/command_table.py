@@ -30,6 +30,12 @@ def stage(module: str, summary: str) -> Row:
 
 
 COMMANDS: dict[str, Row] = {
+    "run": Row(
+        "pipeline.commands.run",
+        "Carry out the whole way of celforge.toml: from videos or screenshots to trained models.",
+        "Project",
+        has_settings=True,
+    ),
     "init": Row("pipeline.commands.init", "Write a commented celforge.toml.", "Project"),
     "config": Row("pipeline.commands.config", "Show every setting and where it came from.", "Project"),
     "status": Row(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline import console
-from pipeline.command_table import JOB_SECTION, section_names
+from pipeline.command_table import JOB_SECTION, load, section_names
 from pipeline.console import LOG
 from pipeline.flags import click_options, take_flags
 from pipeline.job import JobSettings, Report, open_job
@@ -50,6 +50,13 @@ def stage_command(name: str, module: ModuleType) -> click.Command:
         help=module.__doc__,
         short_help=(module.__doc__ or "").splitlines()[0],
     )
+
+
+def command_of(name: str) -> click.Command:
+    """The click command of a name in the table: what its module holds, or built of its stage."""
+    module = load(name)
+    found = getattr(module, "command", None)
+    return found if isinstance(found, click.Command) else stage_command(name, module)
 
 
 def folder_argument() -> click.Argument:

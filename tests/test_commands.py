@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.command_table import settings_classes
+from pipeline.commands.init import CHOSEN
 from pipeline.project import Project, entries_of, locked
 from pipeline.settings import options_of, toml_text
 from tests.conftest import Celforge
@@ -124,13 +125,14 @@ def test_init_writes_every_setting_and_its_lines_are_valid(celforge: Celforge, t
     assert celforge("init", tmp_path).exit_code == 0
     text = (tmp_path / "celforge.toml").read_text(encoding="utf-8")
     assert {*tomllib.loads(text), "train"} == set(settings_classes())
-    is_hidden = re.compile(r"# (\w+ = |\[\[)").match
+    is_hidden = re.compile(r"# (\w+ = |\[\[)").match  # what the head shows is indented further
     data = tomllib.loads("\n".join(line[2:] if is_hidden(line) else line for line in text.splitlines()))
     for section, settings_class in settings_classes().items():
         (values,) = entries_of(data, section, None)
         for one in options_of(settings_class):
-            if one.default is not None:
-                assert toml_text(one.default) == toml_text(values[one.name])
+            chosen = CHOSEN.get(section, {}).get(one.name, one.default)
+            if chosen is not None:
+                assert toml_text(chosen) == toml_text(values[one.name])
     assert celforge("config", "show", tmp_path).exit_code == 0
 
 

@@ -1,0 +1,263 @@
+"""`celforge run`: carries the stages of a project out, one after the other, through their own commands.
+
+Each stage is called as a person would call it, with --json, and says itself what it did. Before it begins
+its record is opened, after it ended the record is closed: a kill at any moment leaves an open one, and the
+stage is called again.
+"""
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+import pipeline
+from pipeline.catalog import Catalog
+from pipeline.chain import Chain, Link
+from pipeline.chain_plan import FILLS_DISK, Planned, after_of, count_items, judge, make_plan
+from pipeline.chain_state import (
+    Disk,
+    Record,
+    inputs_of,
+    inputs_read,
+    last_run,
+    outcome_of,
+    read_records,
+    write_record,
+)
+from pipeline.console import LOG
+from pipeline.errors import ExitCode, InterruptedRunError, LockedError, PipelineError, SettingsError
+from pipeline.project import Project
+
+NUMBERS: Mapping[str, tuple[str, ...]] = {  # of a stage's report, what its line shows
+    "extract": ("videos", "frames_kept", "frames_in_place"),
+    "arrange": ("in_the_tree",),
+    "balance": ("images", "images_seen_in_an_epoch"),
+    "check": ("found",),
+    "report": ("pictures_shown",),
+    "train": ("steps",),
+}
+
+
+class StageError(PipelineError):
+    """A stage of the chain failed or was stopped; the message names it, the hint says how to go on."""
+
+    def __init__(self, place: str, error: PipelineError, again: str) -> None:
+        again = f"go on with: {again}"
+        is_stopped = error.exit_code == ExitCode.INTERRUPTED
+        hint = f"{error.hint}; then {again}" if error.hint and not is_stopped else again
+        if "--" in error.hint and not is_stopped:
+            hint += " (in celforge.toml --accept-changes is accept_changes = true, and so on)"
+        super().__init__(f"{place}: {error.message}", hint=hint)
+        self.exit_code = error.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How one stage ended."""
+
+    link: Link
+    is_skipped: bool  # up to date
+    record: Record
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """For a machine."""
+        return {
+            "stage": self.link.name,
+            "state": "up to date" if self.is_skipped else "done",
+            "exit_code": self.record.exit_code,
+            "failed": self.record.failed,
+            "result": self.record.result,
+            "made": self.record.made,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(slots=True)
+class Run:
+    """One run over a chain.
+
+    Args:
+        command_of: gives the click command of a name.
+        on_stage: called with number, total, link and its reasons before a stage begins.
+        on_done: called after it.
+        again: what to type to go on.
+    """
+
+    chain: Chain
+    command_of: Callable[[str], click.Command]
+    on_stage: Callable[[int, int, Link, Sequence[str]], None]
+    on_done: Callable[[Done], None]
+    again: str = "celforge run"
+    done: list[Done] = field(default_factory=list)
+    _disk: Disk = field(default_factory=Disk)
+
+    def plan(self, links: Sequence[Link]) -> tuple[Planned, ...]:
+        """What would be done; nothing is written."""
+        with Catalog.open(self.chain.project.catalog_path, read_only=True) as catalog:
+            return make_plan(self.chain, links, read_records(catalog), catalog, self._disk)
+
+    def carry_out(self, links: Sequence[Link]) -> ExitCode:
+        """Do what is to be done.
+
+        Returns: 0, or 3 when items failed or errors were found.
+
+        Raises:
+            StageError: a stage failed or was interrupted; what is done is kept.
+            LockedError: another run works on this project.
+        """
+        project = self.chain.project
+        with (
+            _alone(project),
+            Catalog.open(project.catalog_path) as catalog,
+            contextlib.chdir(project.root),
+        ):
+            for number, link in enumerate(links, 1):
+                try:
+                    self._take(number, len(links), link, catalog)
+                except (PipelineError, KeyboardInterrupt) as error:
+                    failed = error if isinstance(error, PipelineError) else InterruptedRunError("interrupted")
+                    place = f"[{number}/{len(links)}] {link.name}"
+                    raise StageError(place, failed, self.again) from error
+        has_failures = any(one.record.exit_code for one in self.done)
+        return ExitCode.FAILED_ITEMS if has_failures else ExitCode.DONE
+
+    def _take(self, number: int, total: int, link: Link, catalog: Catalog) -> None:
+        disk = self._disk
+        disk.forget()
+        records = read_records(catalog)
+        reasons = judge(link, self.chain, records, catalog, disk)
+        before = records.get(link.name)
+        if not reasons and before is not None:
+            self._end(Done(link, True, before))
+            return
+        items = count_items(link, self.chain, before, catalog, disk)
+        opened = before or Record()
+        opened.is_open = True
+        write_record(catalog, link.name, opened)
+        inputs = inputs_of(link, self.chain, disk, catalog)
+        pictures = disk.names(link.folder, "image")
+        size_before = self._made_bytes(link)
+        self.on_stage(number, total, link, reasons)
+        started = time.monotonic()
+        code, answer = _call(self.command_of(link.command), link)
+        seconds = time.monotonic() - started
+        disk.forget()
+        record = self._closed(link, code, answer, opened, catalog)
+        grew = not disk.names(link.folder, "image") <= pictures
+        record.inputs = inputs_read(link, inputs, record.inputs, grew=grew)
+        record.serial = _serial(record, opened, records)
+        if items:
+            record.seconds_each = seconds / items
+            if link.command in FILLS_DISK:
+                record.bytes_each = max(0, self._made_bytes(link) - size_before) / items
+        write_record(catalog, link.name, record)
+        self._end(Done(link, False, record, seconds))
+
+    def _end(self, done: Done) -> None:
+        self.done.append(done)
+        self.on_done(done)
+
+    def _made_bytes(self, link: Link) -> int:
+        return self._disk.listing(link.made).size_bytes if link.made is not None else 0
+
+    def _closed(
+        self, link: Link, code: int, answer: Mapping[str, Any], before: Record, catalog: Catalog
+    ) -> Record:
+        """The record of a stage that ended, with what it reads as it is now."""
+        root = self.chain.project.root
+        return Record(
+            is_open=False,
+            version=pipeline.__version__,
+            settings=dict(link.settings),
+            inputs=inputs_of(link, self.chain, self._disk, catalog),
+            after=after_of(link, self.chain, read_records(catalog)),
+            run_id=last_run(catalog, link.command),
+            exit_code=code,
+            failed=len(answer.get("failures", ())),
+            outcome=outcome_of(answer),
+            result=result_text(link.command, answer),
+            made=[_short(root, one) for one in answer.get("made", ())],
+            seconds_each=before.seconds_each,
+            bytes_each=before.bytes_each,
+        )
+
+
+def _serial(record: Record, before: Record, records: Mapping[str, Record]) -> int:
+    """The serial of a record: that of before where nothing came of running again."""
+    same = ("version", "settings", "inputs", "after", "exit_code", "outcome")
+    if before.serial and all(getattr(record, name) == getattr(before, name) for name in same):
+        return before.serial
+    return max((one.serial for one in records.values()), default=0) + 1
+
+
+def _call(command: click.Command, link: Link) -> tuple[int, dict[str, Any]]:
+    """Call a command with --json. Returns: its exit code, and what it printed.
+
+    Raises:
+        PipelineError: it failed.
+    """
+    arguments = list(link.arguments)
+    if any(isinstance(one, click.Argument) and one.name == "folder" for one in command.params):
+        arguments.append(str(link.folder))
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            code = command.main([*arguments, "--json"], prog_name=link.command, standalone_mode=False)
+    except click.ClickException as error:
+        raise SettingsError(error.format_message()) from error
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise PipelineError(f"{place}{(error.strerror or str(error)).lower()}") from error
+    answer: dict[str, Any] = json.loads(printed.getvalue())
+    plan = answer.get("plan")
+    for problem in plan.get("problems", ()) if isinstance(plan, dict) else ():
+        LOG.warning(
+            "%s: %s", link.name, problem
+        )  # a trainer prints them with its plan, and does not log them
+    return int(code or 0), answer
+
+
+def result_text(command: str, answer: Mapping[str, Any]) -> str:
+    """What a stage did, in a few words: `kept 120, dropped 13, failed 1`."""
+    counts: dict[str, int] = {}
+    for row in answer.get("counts", ()):
+        counts[row["outcome"]] = counts.get(row["outcome"], 0) + int(row["files"])
+    parts = [f"{outcome} {count:,}" for outcome, count in counts.items()]
+    for name in NUMBERS.get(command, ()):
+        value = answer.get(name)
+        if isinstance(value, dict):
+            parts += [f"{key} {number:,}" for key, number in value.items()]
+        elif value is not None:
+            parts.append(f"{name.replace('_', ' ')} {value:,}")
+    return ", ".join(parts)
+
+
+def _short(root: Path, path: str) -> str:
+    absolute = Path(path)
+    return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else path
+
+
+@contextlib.contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # as in project.py
+
+    project.state_folder.mkdir(exist_ok=True)
+    lock = FileLock(project.state_folder / "run.lock", timeout=0.2)
+    try:
+        lock.acquire()
+    except Timeout:
+        hint = "wait for it to end; celforge status shows what is done"
+        raise LockedError(f"another `celforge run` works on {project.root}", hint=hint) from None
+    try:
+        yield
+    finally:
+        lock.release()
