@@ -120,12 +120,16 @@ class Arranger:
     def _in_bulk(self) -> list[Action]:
         new: dict[str, list[tuple[str, str]]] = {}
         single = []
+        is_new: dict[str, bool] = {}
         for source, path in self._placed:
             folder, name = split(path)
-            if self.how == "move" or os.path.lexists(self.root / folder) or self.state.is_moved_into(folder):
-                single.append((source, path))
-            else:
+            if folder not in is_new:
+                is_there = os.path.lexists(self.root / folder) or self.state.is_moved_into(folder)
+                is_new[folder] = self.how != "move" and not is_there
+            if is_new[folder]:
                 new.setdefault(folder, []).append((source, name))
+            else:
+                single.append((source, path))
         top = os.path.commonpath([split(source)[0] for source, _ in self._placed] or [""])
         start = len(top) + 1 if top else 0
         whole = [
