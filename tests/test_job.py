@@ -306,6 +306,7 @@ APPLYING = {
     "records.py",
     "relocate.py",
     "files.py",
+    "renaming.py",
     "catalog.py",
 }
 
