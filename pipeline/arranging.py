@@ -334,7 +334,7 @@ def is_hash(mark: str) -> bool:
 def is_alike(first: Path, second: Path) -> bool:
     """Whether two files are one by a link, or have one size and mtime, as a copy has."""
     one, other = first.stat(), second.stat()
-    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+    if one.st_ino and (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):  # 0: a disk without them
         return True
     return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 

@@ -58,8 +58,8 @@ __all__ = [
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS_HERE = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-)
+    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+)  # EINVAL is what Windows says of FAT and exFAT
 _NO_CLONES_HERE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 )
@@ -194,7 +194,7 @@ def move_file(source: Path, destination: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         if source.is_symlink():
-            os.symlink(os.readlink(source), destination)
+            os.symlink(os.readlink(source), destination, target_is_directory=source.is_dir())
         else:
             copy_file(source, destination, sync=True)
         sync_folder(destination.parent)

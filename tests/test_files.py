@@ -253,7 +253,7 @@ def test_nothing_that_exists_is_overwritten(picture: Path, how: How, existing: s
     assert not taken.is_file() or taken.read_bytes() == b"theirs"
 
 
-@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP])
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EINVAL])
 def test_where_hard_links_fail_a_copy_is_made_only_if_asked_for(
     picture: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
