@@ -120,12 +120,16 @@ class Arranger:
     def _in_bulk(self) -> list[Action]:
         new: dict[str, list[tuple[str, str]]] = {}
         single = []
+        is_new: dict[str, bool] = {}
         for source, path in self._placed:
             folder, name = split(path)
-            if self.how == "move" or os.path.lexists(self.root / folder) or self.state.is_moved_into(folder):
-                single.append((source, path))
-            else:
+            if folder not in is_new:
+                is_there = os.path.lexists(self.root / folder) or self.state.is_moved_into(folder)
+                is_new[folder] = self.how != "move" and not is_there
+            if is_new[folder]:
                 new.setdefault(folder, []).append((source, name))
+            else:
+                single.append((source, path))
         top = os.path.commonpath([split(source)[0] for source, _ in self._placed] or [""])
         start = len(top) + 1 if top else 0
         whole = [
@@ -330,7 +334,7 @@ def is_hash(mark: str) -> bool:
 def is_alike(first: Path, second: Path) -> bool:
     """Whether two files are one by a link, or have one size and mtime, as a copy has."""
     one, other = first.stat(), second.stat()
-    if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
+    if one.st_ino and (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):  # 0: a disk without them
         return True
     return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
 

@@ -40,6 +40,8 @@ def run_in_batches(
     workers: int,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    on_quiet: Callable[[], None] = lambda: None,
+    quiet_s: float | None = None,
 ) -> Iterator[tuple[Item, T | Failed]]:
     """Yield (item, result or Failed), batch by batch; an item that cannot be prepared fails alone.
 
@@ -47,11 +49,19 @@ def run_in_batches(
     fault.
 
     Args:
+        on_quiet: called, in the caller's thread, after each batch, and when for `quiet_s` seconds no item was
+            prepared and one is waited for.
         should_stop: asked before an item is handed out; the items in hand are finished and yielded.
     """
     size = work.batch_items
     ready = run_in_workers(
-        work.prepare, items, workers, should_stop=should_stop, ahead_items=2 * size + workers
+        work.prepare,
+        items,
+        workers,
+        should_stop=should_stop,
+        ahead_items=2 * size + workers,
+        on_quiet=on_quiet,
+        quiet_s=quiet_s,
     )
     with ThreadPoolExecutor(1) as device:
         running: tuple[list[Item], Future[Sequence[T | Failed]]] | None = None
@@ -66,9 +76,11 @@ def run_in_batches(
                 group = []
                 if running is not None:
                     yield from _finished(running)
+                    on_quiet()
                 running = started
         if running is not None:
             yield from _finished(running)
+            on_quiet()
         if group:
             yield from _finished(_start(device, work, group))
 

@@ -2,10 +2,9 @@
 
 Pictures may be moved, renamed and deleted between stages: what is known about them stays. Tables: `media`
 (contents), `paths` (where a content was last seen), `results` (cached work of a step), `outcomes` (how a
-stage ended for a content), `facts` (what is
-known: characters, tags, source), `written` (texts that we wrote, to recognise edits by hand), `runs` (who did
-it, when, with which settings), `chain` (how each stage of `celforge run` was last done). Times stand only
-in `runs`.
+stage ended for a content), `facts` (what is known: characters, tags, source), `written` (texts that we wrote,
+to recognise edits by hand), `runs` (who did it, when, with which settings), `chain` (how each stage of
+`celforge run` was last done). Times stand only in `runs`.
 """
 
 import contextlib
@@ -144,9 +143,8 @@ class Catalog:
         if read_only:
             return
         self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute(
-            "PRAGMA synchronous = NORMAL"
-        )  # kill -9 loses nothing; a power cut the last instants
+        # kill -9 loses nothing that is committed, a power cut the last instants
+        self._connection.execute("PRAGMA synchronous = NORMAL")
         if version == len(MIGRATIONS):
             return
         with self.transaction():
@@ -189,8 +187,11 @@ class Catalog:
 
     def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """Run one statement and give its rows, read as they are asked for."""
-        with _errors_named(self.path):
+        try:
             return self._connection.execute(sql, parameters)
+        except sqlite3.Error:
+            with _errors_named(self.path):
+                raise
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one writing statement for each row, all or nothing."""
@@ -286,9 +287,7 @@ class Catalog:
         detail: str = "",
         run_id: int | None = None,
     ) -> None:
-        """Every image ends kept, dropped (reason) or failed (reason and detail); the newest word of a stage
-        counts.
-        """
+        """Every image ends kept, dropped or failed, with a reason; the newest word of a stage counts."""
         sql = "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)"
         self.rows(sql, (media_id, stage, outcome, reason, detail, run_id))
 

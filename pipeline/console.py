@@ -171,7 +171,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
 
     is_utf8 = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     lines_of = box.SIMPLE_HEAD if is_utf8 else box.ASCII
-    drawn = Table(title=title or None, title_justify="left", box=lines_of, pad_edge=False)
+    drawn = Table(box=lines_of, pad_edge=False)
     for name in rows[0]:
         is_number = all(isinstance(row[name], (int, float)) for row in rows)
         drawn.add_column(name, justify="right" if is_number else "left", overflow="fold")
@@ -181,6 +181,8 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     lines = Console(file=io.StringIO(), width=None if is_terminal else LINE_WITHOUT_TERMINAL)
     lines.print(drawn)
     assert isinstance(lines.file, io.StringIO)
+    if title:
+        sys.stdout.write(title + "\n")  # by itself, so that a narrow table does not break it
     for line in lines.file.getvalue().splitlines():
         if line.strip():
             sys.stdout.write(line.rstrip() + "\n")

@@ -10,17 +10,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.actions import PlaceHow
-from pipeline.files import (
-    copy_bytes,
-    copy_file,
-    partial_path,
-    place,
-    replace,
-    unlink,
-    write_atomic,
-    write_new,
-)
+from pipeline.files import copy_bytes, copy_file, partial_path, place, unlink, write_atomic, write_new
 from pipeline.relocate import is_same_tree, remove_leftovers
+from pipeline.renaming import replace
 from pipeline.steps import Made, Site, State, Step, StepError
 from pipeline.tree import FutureTree, Node, kind_of
 

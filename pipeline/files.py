@@ -4,7 +4,6 @@ Nothing here asks for a project or a journal; paths are used as they are given. 
 seen under its own name: it lies beside it as `.<name>.<16 hex digits>.partial` until it is complete.
 """
 
-import ctypes
 import errno
 import os
 import re
@@ -13,12 +12,10 @@ import shutil
 import sqlite3
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from pipeline.errors import DiskFullError, InputError
 from pipeline.names import (
@@ -31,6 +28,7 @@ from pipeline.names import (
     path_key,
     safe_name,
 )
+from pipeline.renaming import already_there, rename_new, replace, sync_folder
 
 How = Literal["hardlink", "copy", "symlink", "reflink", "move"]
 
@@ -44,7 +42,6 @@ __all__ = [
     "format_bytes",
     "is_disk_full",
     "is_ignored_name",
-    "is_other_spelling",
     "move_file",
     "name_problem",
     "natural_key",
@@ -53,11 +50,7 @@ __all__ = [
     "place",
     "remove_partials",
     "remove_tree",
-    "rename_all_new",
-    "rename_new",
-    "replace",
     "safe_name",
-    "sync_folder",
     "unlink",
     "write_atomic",
     "write_new",
@@ -65,14 +58,12 @@ __all__ = [
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS_HERE = frozenset(
-    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-)
+    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+)  # EINVAL is what Windows says of FAT and exFAT
 _NO_CLONES_HERE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 )
 _FICLONE = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
-_RENAME_NOREPLACE = 1  # linux/fs.h
-_AT_FDCWD = -100
 _PARTIAL = re.compile(r"\.(?P<name>.*)\.[0-9a-f]{16}\.partial", re.DOTALL)
 
 
@@ -170,7 +161,7 @@ def place(
 def copy_file(source: Path, destination: Path, *, sync: bool = True) -> None:
     """Copy bytes, modification time and permission bits; FileExistsError where the destination exists."""
     if os.path.lexists(destination):
-        raise _exists(destination)
+        raise already_there(destination)
     temporary = partial_path(destination)
     try:
         copy_bytes(source, temporary, sync=sync)
@@ -203,54 +194,11 @@ def move_file(source: Path, destination: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         if source.is_symlink():
-            os.symlink(os.readlink(source), destination)
+            os.symlink(os.readlink(source), destination, target_is_directory=source.is_dir())
         else:
             copy_file(source, destination, sync=True)
         sync_folder(destination.parent)
         unlink(source)
-
-
-def rename_new(source: Path, destination: Path) -> None:
-    """Rename a file, link or folder on one disk; FileExistsError where the destination exists.
-
-    `os.rename` replaces an existing file, and an empty folder, without a word. A change of letter case alone
-    is allowed where the disk takes both spellings for one name.
-    """
-    if os.path.lexists(destination):
-        if not is_other_spelling(source, destination):
-            raise _exists(destination)
-        _patiently(os.rename, source, destination)
-    elif sys.platform == "win32":
-        _patiently(os.rename, source, destination)  # Windows refuses by itself to replace
-    elif not _rename_noreplace(source, destination):
-        os.rename(source, destination)
-
-
-def rename_all_new(source: Path, destination: Path, names: Iterable[str]) -> None:
-    """Rename entries of one folder into another on the same disk, as `rename_new` does; names stay."""
-    call = _renameat2()
-    if call is None:
-        for name in names:
-            rename_new(source / name, destination / name)
-        return
-    with _folder_descriptor(source) as here, _folder_descriptor(destination) as there:
-        for name in names:
-            text = os.fsencode(name)
-            if call(here, text, there, text, _RENAME_NOREPLACE):  # that one's way out, or its error
-                rename_new(source / name, destination / name)
-
-
-def is_other_spelling(first: Path, second: Path) -> bool:
-    """Say whether two paths are one entry of a folder on a disk that ignores letter case or Unicode form."""
-    if first.parent != second.parent or path_key(first.name) != path_key(second.name):
-        return False
-    names = os.listdir(first.parent)
-    return not (first.name in names and second.name in names)
-
-
-def replace(source: Path, destination: Path) -> None:
-    """Rename over what is there, in one step."""
-    _patiently(os.replace, source, destination)
 
 
 def unlink(path: Path) -> None:
@@ -274,31 +222,6 @@ def remove_tree(folder: Path) -> None:
         else:
             unlink(path)
     folder.rmdir()
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk; Windows does this by itself and has no call for it."""
-    if sys.platform == "win32":
-        return
-    with _folder_descriptor(folder) as descriptor:
-        try:
-            os.fsync(descriptor)
-        except OSError as error:
-            if error.errno not in (
-                errno.EINVAL,
-                errno.ENOTSUP,
-                errno.EOPNOTSUPP,
-            ):  # some network disks cannot
-                raise
-
-
-@contextmanager
-def _folder_descriptor(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def partial_path(path: Path) -> Path:
@@ -381,49 +304,6 @@ def _stamp(path: Path, status: os.stat_result) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _exists(path: Path) -> FileExistsError:
-    return FileExistsError(errno.EEXIST, "is there already and is not overwritten", str(path))
-
-
-def _patiently(rename: Callable[[Path, Path], None], source: Path, destination: Path) -> None:
-    """Rename; on Windows try for half a second, since scanners hold new files open for a moment."""
-    for _ in range(10 if sys.platform == "win32" else 0):
-        try:
-            rename(source, destination)
-        except PermissionError:
-            time.sleep(0.05)
-        else:
-            return
-    rename(source, destination)
-
-
-def _rename_noreplace(source: Path, destination: Path) -> bool:
-    """Rename in one step that cannot replace anything; False where this system or disk has no such step."""
-    call = _renameat2()
-    if call is None:
-        return False
-    if call(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(destination), _RENAME_NOREPLACE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
-        return False
-    if number == errno.EEXIST:
-        raise _exists(destination)
-    raise OSError(number, os.strerror(number), str(source), None, str(destination))
-
-
-@cache
-def _renameat2() -> Callable[..., int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:
-        return None
-    call.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-    call.restype = ctypes.c_int
-    return cast("Callable[..., int]", call)
-
-
 def _hardlink(source: Path, destination: Path) -> None:
     try:
         os.link(os.path.realpath(source) if source.is_symlink() else source, destination)
@@ -457,7 +337,7 @@ def _reflink(source: Path, destination: Path, *, sync: bool) -> None:
     import fcntl  # not there on Windows
 
     if os.path.lexists(destination):
-        raise _exists(destination)
+        raise already_there(destination)
     temporary = partial_path(destination)
     try:
         with (

@@ -9,16 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.actions import PlaceHow
-from pipeline.files import (
-    partial_path,
-    place,
-    remove_tree,
-    rename_all_new,
-    rename_new,
-    replace,
-    sync_folder,
-    unlink,
-)
+from pipeline.files import partial_path, place, remove_tree, unlink
+from pipeline.renaming import rename_all_new, rename_new, replace, sync_folder
 from pipeline.steps import Made, Site, State, Step
 from pipeline.tree import FutureTree, Node
 

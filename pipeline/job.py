@@ -2,8 +2,7 @@
 can be taken back.
 
 A stage asks `job.images()`, maps a function over them, decides, and hands a plan to `job.apply`. It never
-opens the catalogue's
-file, never draws a bar and never catches an error of an item: that is done here, once.
+opens the catalogue's file, never draws a bar and never catches an error of an item: that is done here, once.
 """
 
 import os
@@ -30,6 +29,7 @@ from pipeline.errors import (
 from pipeline.files import disk_full_as_error
 from pipeline.interruption import Interruption, interruptible
 from pipeline.journal import apply_plan, list_journals, recover
+from pipeline.mapped import COMMIT_EVERY_S, Mapped, ResultWriter, first_of_each
 from pipeline.media_names import Kind
 from pipeline.moved_paths import follow
 from pipeline.plan import Plan
@@ -39,11 +39,9 @@ from pipeline.scan import Problem, index_folder, media_files
 from pipeline.settings import Json, as_json, option
 from pipeline.workers import Failed, describe, run_in_workers
 
-__all__ = ["Failure", "Job", "JobSettings", "Mapped", "Report", "no_images", "open_job"]
+__all__ = ["Failure", "Job", "JobSettings", "Report", "no_images", "open_job"]
 
 T = TypeVar("T")
-
-RESULT_CHUNK = 500  # results read from the catalogue at a time
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,27 +61,6 @@ class JobSettings:
         metavar="N|N%",
         affects_result=False,
     )
-
-
-class Mapped(Iterable[tuple[MediaFile, T]]):
-    """Results of `Job.map`, read from the catalogue while one goes through them, in the order of the
-    files.
-    """
-
-    def __init__(self, catalog: Catalog, step_id: int, files: Sequence[MediaFile]) -> None:
-        self.files = files  # those that have a result
-        self._catalog = catalog
-        self._step_id = step_id
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __iter__(self) -> Iterator[tuple[MediaFile, T]]:
-        for start in range(0, len(self.files), RESULT_CHUNK):
-            chunk = self.files[start : start + RESULT_CHUNK]
-            values = self._catalog.results(self._step_id, [file.id for file in chunk])
-            for file in chunk:
-                yield file, values[file.id]
 
 
 class Job:
@@ -168,8 +145,9 @@ class Job:
     ) -> Mapped[T]:
         """Apply a function to every content once, ever: what is known already is not worked out again.
 
-        Each result is saved as soon as it is there, so a killed run loses at most what the workers have in
-        hand. An item that raises is noted as failed with its reason, and tried again by the next run.
+        Results are saved as they come, so a killed run loses at most what the workers have in hand, and the
+        last twentieth of a second of what goes faster than that. An item that raises is noted as failed with
+        its reason, and tried again by the next run.
 
         Args:
             function: gives a JSON value or bytes; runs in threads, or in other processes, several at once.
@@ -227,15 +205,16 @@ class Job:
         step_id = self.catalog.step_id(step, dict(key))
         assert step_id is not None
         known = self.catalog.known_results(step_id)
-        todo = _first_of_each([file for file in files if file.id not in known])
+        todo = first_of_each([file for file in files if file.id not in known])
         self._say_what_is_stale(step, step_id, todo, unit)
         limit = failure_limit(self._max_failures, len(todo))
-        failed_before = self._failed_ids()
         own_bar = self.progress(len(todo), unit, title=step) if bar is None else nullcontext()
-        with own_bar as steps:
-            for file, result in run(items=todo, should_stop=lambda: self._interruption.is_asked):
+        writer = ResultWriter(self.catalog, step_id, self.run_id, self.stage)
+        with own_bar as steps, writer as results:
+            asked = {"should_stop": self._is_asked, "on_quiet": results.flush, "quiet_s": COMMIT_EVERY_S}
+            for file, result in run(items=todo, **asked):
                 if not isinstance(result, Failed):
-                    self._keep_result(step_id, file, result, was_failed=file.id in failed_before)
+                    results.add(file, result)
                     known.add(file.id)
                 elif result.reason != InterruptedRunError.__name__:  # broken off by `check_stop`: tried again
                     self._fail(file, result)
@@ -250,16 +229,6 @@ class Job:
         if stale:
             text = "%s: the settings are not those of the last time, so %s %ss are worked on again"
             LOG.info(text, step, f"{stale:,}", unit)
-
-    def _failed_ids(self) -> set[int]:
-        sql = "SELECT media_id FROM outcomes WHERE stage = ? AND outcome = 'failed'"
-        return {row[0] for row in self.catalog.rows(sql, (self.stage,))}
-
-    def _keep_result(self, step_id: int, file: MediaFile, result: Any, *, was_failed: bool) -> None:
-        with self.catalog.transaction():
-            self.catalog.add_result(step_id, file.id, result, self.run_id)
-            if was_failed:
-                self.catalog.clear_outcome(file.id, self.stage)
 
     def fail(self, file: MediaFile, error: PipelineError) -> None:
         """Note that a file could not be worked on, for work that `map` does not do; the run goes on."""
@@ -322,7 +291,7 @@ class Job:
                     self.catalog,
                     run_id=self.run_id,
                     on_step=bar.advance,
-                    should_stop=lambda: self._interruption.is_asked,
+                    should_stop=self._is_asked,
                 )
             if journal is not None:
                 follow(self.catalog, self.root, journal)
@@ -353,6 +322,9 @@ class Job:
     ) -> AbstractContextManager[console.Counter]:
         """A bar for work that `map` does not do."""
         return console.progress(title or self.stage, total, unit)
+
+    def _is_asked(self) -> bool:
+        return self._interruption.is_asked
 
     def check_stop(self) -> None:
         """Stop here if SIGINT or SIGTERM came.
@@ -438,12 +410,6 @@ def _run_noted(job: Job) -> Iterator[None]:
     finally:
         with suppress(PipelineError):  # a full disk must not hide the error that is on its way
             job.catalog.end_run(job.run_id, code)
-
-
-def _first_of_each(files: Sequence[MediaFile]) -> list[MediaFile]:
-    """The files without those whose content comes earlier."""
-    first = {file.id: file for file in reversed(files)}
-    return [file for file in files if first[file.id] is file]
 
 
 def no_images(folder: Path) -> InputError:

@@ -16,15 +16,11 @@ from typing import Any
 
 from pipeline.actions import CatalogWriter, RowAction
 from pipeline.errors import InputError, InterruptedRunError, JournalError
-from pipeline.files import (
-    disk_full_as_error,
-    remove_partials,
-    safe_name,
-    sync_folder,
-)
+from pipeline.files import disk_full_as_error, remove_partials, safe_name
 from pipeline.folder_steps import MoveFilesStep
 from pipeline.plan import SHOWN_PROBLEMS, Plan, prepare, raise_problems
 from pipeline.records import Journal, Log, Steps, list_journals, next_number, write_journal
+from pipeline.renaming import sync_folder
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RowStep, Site, Step, StepError
 from pipeline.touched import Touched
 from pipeline.tree import FutureTree

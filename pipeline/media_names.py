@@ -2,7 +2,6 @@
 decoder.
 """
 
-import os.path
 from typing import Literal
 
 Kind = Literal["image", "video"]
@@ -14,10 +13,14 @@ VIDEO_SUFFIXES = frozenset(
     {".mkv", ".mp4", ".m4v", ".webm", ".avi", ".ts", ".m2ts", ".mov", ".wmv", ".flv", ".mpg", ".mpeg"}
 )
 
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(IMAGE_SUFFIXES, "image"),
+    **dict.fromkeys(VIDEO_SUFFIXES, "video"),
+}
+
 
 def kind_of(name: str) -> Kind | None:
     """Say "image", "video" or None, by the suffix in any letter case."""
-    suffix = os.path.splitext(name)[1].lower()
-    if suffix in IMAGE_SUFFIXES:
-        return "image"
-    return "video" if suffix in VIDEO_SUFFIXES else None
+    stem, dot, ending = name.rpartition(".")
+    kind = _KINDS.get(dot + ending.lower())
+    return kind if kind and stem.rpartition("/")[2].strip(".") else None  # `.png` has no suffix

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import pipeline
 from pipeline.content_steps import PlaceStep, WriteStep
 from pipeline.errors import JournalError
-from pipeline.files import disk_full_as_error, partial_path, rename_new, sync_folder
+from pipeline.files import disk_full_as_error, partial_path
 from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
+from pipeline.renaming import rename_new, sync_folder
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 
 VERSION = 1

@@ -11,16 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
-from pipeline.files import (
-    copy_bytes,
-    partial_path,
-    path_key,
-    remove_partials,
-    remove_tree,
-    rename_new,
-    sync_folder,
-    unlink,
-)
+from pipeline.files import copy_bytes, partial_path, path_key, remove_partials, remove_tree, unlink
+from pipeline.renaming import rename_new, sync_folder
 from pipeline.tree import kind_of
 
 COMPARE_BYTES = 1 << 20

@@ -27,10 +27,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of equal keys, shown to a person only."""
+    """Rows of equal keys: the first for a person, all of them for `--json` where it has a key."""
 
     title: str
     rows: Sequence[Mapping[str, Any]]
+    key: str = ""  # under which `--json` has the rows; left out of it when empty
+    most_shown: int = 60  # rows that a person is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is too long to be read: for `--json` only."""
+
+    values: Mapping[str, Any]
+
+
+Part = Table | Details | str  # a line is for a person only
 
 
 @dataclass(slots=True)
@@ -42,11 +54,9 @@ class Report:
     failures: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)  # said in the log already
     values: dict[str, Any] = field(default_factory=dict)  # the stage's own results, in the order to show
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # title -> rows of equal keys
     made: list[Path] = field(default_factory=list)  # what to open or to use next
     planned: list[dict[str, str]] | None = None  # --dry-run: the plan's rows
-    shown: list[Table | str] = field(default_factory=list)  # for a person: tables and lines, in this order
-    details: dict[str, Any] = field(default_factory=dict)  # for `--json` only: too long to be read
+    parts: list[Part] = field(default_factory=list)  # what comes before the values, in this order
     found_errors: bool = False  # what was looked at is not as it should be
 
     @property

@@ -8,6 +8,7 @@ symlinks to folders are not followed. Hidden names and the litter of file manage
 
 import hashlib
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -149,7 +150,8 @@ def _sort_entry(
         kind = kind_of(one.name)
         if kind not in kinds or kind is None or one.is_dir() or not _is_text(one, problems):
             return
-        found = one.stat()
+        # Windows keeps in a folder what a file was when it was last opened by that name, not by another link
+        found = os.stat(one.path) if sys.platform == "win32" else one.stat()
         entries.append(Entry(one.name, kind, found.st_size, found.st_mtime_ns))
     except OSError as error:
         problems.append(Problem(Path(one.path), f"cannot be read: {error.strerror}"))

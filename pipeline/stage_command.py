@@ -13,10 +13,10 @@ from pipeline.console import LOG
 from pipeline.flags import click_options, take_flags
 from pipeline.job import JobSettings, Report, open_job
 from pipeline.project import find_project, load_toml, section_of
+from pipeline.report import Details, Part, Table
 from pipeline.settings import Resolved, resolve
 
 PLAN_ROWS_SHOWN = 200
-TABLE_ROWS_SHOWN = 60
 LIST_SHOWN = 12  # parts of a list in a report
 
 
@@ -102,19 +102,12 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
         if more > 0:
             console.write(f"... and {more:,} more; --json shows all")
         console.write(f"{len(report.planned):,} changes planned; nothing was touched (--dry-run)")
-    for one in report.shown:
-        if isinstance(one, str):
-            console.write(one)
-        else:
-            console.table(one.rows, title=one.title)
+    for part in report.parts:
+        _write_part(part)
     for (outcome, reason), count in report.counts.items():
         console.write(f"{count:>9,} {outcome}{': ' if reason else ''}{reason}")
     for key, value in report.values.items():
         console.write(f"{key.replace('_', ' ')}: {_value_text(value)}")
-    for title, rows in report.tables.items():
-        console.table(rows[:TABLE_ROWS_SHOWN], title=title.replace("_", " "))
-        if len(rows) > TABLE_ROWS_SHOWN:
-            console.write(f"... and {len(rows) - TABLE_ROWS_SHOWN:,} more; --json shows all")
     if report.failures:
         console.write(
             f"{len(report.failures):,} failed; each is named in the log above and in .celforge/logs/"
@@ -122,6 +115,16 @@ def show_report(report: Report, *, seconds: float, is_json: bool) -> None:
     for path in report.made:
         console.write(f"made: {path}")
     console.write(f"{report.stage} took {seconds:.1f} s")
+
+
+def _write_part(part: Part) -> None:
+    match part:
+        case str():
+            console.write(part)
+        case Table():
+            console.table(part.rows[: part.most_shown], title=part.title)
+            if (more := len(part.rows) - part.most_shown) > 0:
+                console.write(f"... and {more:,} more; --json shows all")
 
 
 def _value_text(value: Any) -> str:
@@ -156,6 +159,11 @@ def _as_json(report: Report, seconds: float) -> dict[str, Any]:
         "planned": report.planned,
         "made": [str(path) for path in report.made],
         **report.values,
-        **report.tables,
-        **report.details,
+        **{part.key: part.rows for part in report.parts if isinstance(part, Table) and part.key},
+        **{
+            key: value
+            for part in report.parts
+            if isinstance(part, Details)
+            for key, value in part.values.items()
+        },
     }

@@ -117,8 +117,8 @@ class TreeState:
         return sorted(empty, key=lambda path: (-path.count("/"), path))
 
     def _fill(self, folder: str) -> None:
-        for above in (PurePosixPath(folder), *PurePosixPath(folder).parents):
-            self._filled.add(str(above))
+        if folder not in self._filled:  # else those above are there too
+            self._filled.update(map(str, (PurePosixPath(folder), *PurePosixPath(folder).parents)))
 
 
 def _own(beside: dict[str, list[str]]) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ ends the others.
 
 import errno
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
@@ -35,19 +35,31 @@ def run_in_workers(
     processes: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
     ahead_items: int = 0,
+    on_quiet: Callable[[], None] = lambda: None,
+    quiet_s: float | None = None,
 ) -> Iterator[tuple[Item, T | Failed]]:
     """Yield (item, result or Failed) as they are done, in any order.
 
     Args:
         ahead_items: hand out at least so many items before their results are asked for.
+        on_quiet: called, in the caller's thread, when an item is waited for and none was done for `quiet_s`
+            seconds.
         should_stop: asked before an item is handed out; the items in hand are finished and yielded.
         processes: a worker that dies (out of memory, crash in a decoder) fails only the item that kills it.
     """
     remaining = iter(items)
     most = max(workers * AHEAD, ahead_items)
+
+    def wait_for(in_hand: Collection[Future[T | Failed]]) -> Collection[Future[T | Failed]]:
+        done = wait(in_hand, timeout=quiet_s, return_when=FIRST_COMPLETED).done
+        if not done:
+            on_quiet()
+            done = wait(in_hand, return_when=FIRST_COMPLETED).done
+        return done
+
     while True:
         lost: list[Item] = []
-        yield from _run(function, remaining, workers, most, processes, should_stop, lost)
+        yield from _run(function, remaining, workers, most, processes, should_stop, wait_for, lost)
         if not lost:
             return
         # Which item killed its worker is not known: each gets a process of its own, the others go on after.
@@ -55,7 +67,7 @@ def run_in_workers(
             if should_stop():
                 return
             alone: list[Item] = []
-            yield from _run(function, iter([item]), 1, 1, processes, should_stop, alone)
+            yield from _run(function, iter([item]), 1, 1, processes, should_stop, wait_for, alone)
             for dead in alone:
                 detail = "its worker process died: out of memory, or a crash in a decoder; try --workers 1"
                 yield dead, Failed("worker died", detail)
@@ -68,6 +80,7 @@ def _run(
     most_in_hand: int,
     processes: bool,
     should_stop: Callable[[], bool],
+    wait_for: Callable[[Collection[Future[T | Failed]]], Collection[Future[T | Failed]]],
     lost: list[Item],
 ) -> Iterator[tuple[Item, T | Failed]]:
     with _executor(workers, processes) as pool:
@@ -85,7 +98,7 @@ def _run(
                     del in_hand[future]
             if not in_hand:
                 return
-            for future in wait(in_hand, return_when=FIRST_COMPLETED).done:
+            for future in wait_for(in_hand):
                 item = in_hand.pop(future)
                 try:
                     result = future.result()

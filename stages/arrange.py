@@ -20,6 +20,7 @@ from pipeline.job import Job, Report, no_images
 from pipeline.layouts.everydream import Tree, read_tree
 from pipeline.plan import Plan
 from pipeline.project import DATASET
+from pipeline.report import Table
 from pipeline.settings import Json, option
 from pipeline.tree_state import TreeState
 
@@ -145,7 +146,7 @@ def _tell(report: Report, arranger: Arranger, wanted: Wanted) -> None:
         values["too_few_for_a_folder"] = [f"{name} ({count:,})" for name, count in wanted.rare.most_common()]
     values |= {name: list(texts) for name, texts in wanted.notes.items()}
     report.values |= values
-    report.tables["folders"] = _folder_rows(arranger)
+    report.parts.append(Table("folders", _folder_rows(arranger), "folders"))
 
 
 def _folder_rows(arranger: Arranger) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from pipeline.known_facts import counting_facts
 from pipeline.layouts.everydream import Folder, FolderSettings, Tree, multiply_of, read_tree
 from pipeline.plan import Action, Drop, Plan, Write
 from pipeline.project import DATASET
+from pipeline.report import Table
 from pipeline.settings import option
 from pipeline.tree_names import is_mask
 
@@ -329,4 +330,7 @@ def _tell(
         report.values["target_images"] = f"{settings.target_images:,} is out of reach of the bounds"
     if found.by_hand:
         report.values["left_as_they_were_by_hand"] = found.by_hand
-    report.tables |= {"characters": characters, "folders": folder_rows(balanced)}
+    report.parts += [
+        Table("characters", characters, "characters"),
+        Table("folders", folder_rows(balanced), "folders"),
+    ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline.errors import SettingsError
 from pipeline.job import Job, Report
 from pipeline.plan import Plan
-from pipeline.report import Table
+from pipeline.report import Details, Part, Table
 from pipeline.settings import option
 
 if TYPE_CHECKING:
@@ -152,8 +152,8 @@ def _tell(
     report.found_errors = job.found_errors
     report.failures = list(job.failures)
     for reading in looked.readings:
-        report.shown += _reading_shown(looked, reading, settings)
-    report.shown += [*lines_of(groups, examples=settings.examples), ""]
+        report.parts += _reading_parts(looked, reading, settings)
+    report.parts += [*lines_of(groups, examples=settings.examples), ""]
     report.values["found"] = {f"{severity}s": count for severity, count in number.items()}
     passed_over = grouped([one for one in looked.findings if one.trap in ignored])
     if passed_over:
@@ -161,11 +161,9 @@ def _tell(
     if mending is not None:
         report.values["to_mend" if job.is_dry_run else "mended"] = dict(mending.counts)
     elif hint := _mend_hint(groups):
-        report.shown.append(hint)
-    report.details["reading"] = {
-        reading.trainer: _as_json(looked, reading, settings) for reading in looked.readings
-    }
-    report.details |= as_json(groups)
+        report.parts.append(hint)
+    readings = {one.trainer: _as_json(looked, one, settings) for one in looked.readings}
+    report.parts.append(Details({"reading": readings, **as_json(groups)}))
 
 
 def _mend_hint(groups: "Sequence[Group]") -> str:
@@ -173,7 +171,7 @@ def _mend_hint(groups: "Sequence[Group]") -> str:
     return f"--fix mends {', '.join(names)}; --fix --dry-run shows how" if names else ""
 
 
-def _reading_shown(looked: "Looked", reading: Any, settings: Settings) -> list[Table | str]:
+def _reading_parts(looked: "Looked", reading: Any, settings: Settings) -> list[Part]:
     from pipeline.lint.reading import plain
     from pipeline.lint.show import plural
 
@@ -181,22 +179,18 @@ def _reading_shown(looked: "Looked", reading: Any, settings: Settings) -> list[T
     captions = sum(row["captions"] for row in rows)
     title = TITLES[reading.trainer]
     there_are = plural(looked.num_pictures + reading.num_outside, "picture")
-    shown: list[Table | str] = [
+    parts: list[Part] = [
         f"{title} reads {reading.num_pictures:,} of {there_are},"
         f" {captions:,} with a caption; an epoch shows {plain(reading.exposures):,}"
     ]
-    shown.append(Table("", rows[:ROWS_SHOWN]))
-    if len(rows) > ROWS_SHOWN:
-        shown.append(f"  ... and {len(rows) - ROWS_SHOWN:,} more folders; --json has all")
+    parts.append(Table("", rows, most_shown=ROWS_SHOWN))
     buckets = looked.buckets.get(reading.trainer, [])
     if buckets:
         with_flag = " with --enable_bucket" if reading.trainer == "kohya" else ""
-        shown.append(Table(f"buckets at {settings.resolution}{with_flag}", buckets[:ROWS_SHOWN]))
-        if len(buckets) > ROWS_SHOWN:
-            shown.append(f"  ... and {len(buckets) - ROWS_SHOWN:,} more buckets; --json has all")
+        parts.append(Table(f"buckets at {settings.resolution}{with_flag}", buckets, most_shown=ROWS_SHOWN))
     elif reading.folders and settings.decode != "none":
-        shown.append(_no_buckets(title, settings.resolution))
-    return shown
+        parts.append(_no_buckets(title, settings.resolution))
+    return parts
 
 
 def _no_buckets(title: str, resolution_px: int) -> str:

@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.job import Job, Mapped, Report, no_images
+from pipeline.job import Job, Report, no_images
+from pipeline.mapped import Mapped
 from pipeline.settings import Json, option
 
 if TYPE_CHECKING:

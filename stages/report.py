@@ -68,10 +68,11 @@ def run(job: Job, settings: Settings) -> Report:
     tree = training_root(job.folder, job.root)
     files = job.images(job.folder, tree)
     folder = job.project.relative(job.folder).removeprefix(".")
-    weighed, records = _weigh(job, files, tree)
+    every, records = _weigh(job, files, tree)
+    weighed, in_tree = _once(every, records)
     unreadable = failed_ids(job.catalog)
     sizes = _sizes(job, [file for file in files if file.id not in unreadable])
-    folders = summarize(weighed)
+    folders = summarize(weighed, in_tree)
     shown = _choose(folders, settings.pictures)
     dropped = dropped_pictures(job.catalog, folder)
     groups, extra = _drop_groups(job, dropped[:MOST_DROPPED_SHOWN])
@@ -91,7 +92,8 @@ def run(job: Job, settings: Settings) -> Report:
     write_atomic(page_folder / PAGE_NAME, page.html())
     _remove_unused(page_folder, {name for name, _ in thumbnails.values()})
     report = job.report(
-        pictures=survey.num_images,
+        pictures=survey.num_pictures,
+        places=survey.num_places,
         pictures_shown=sum(map(len, shown.values())),
         small_pictures_written=written,
     )
@@ -140,6 +142,14 @@ def _weigh(job: Job, files: Sequence["MediaFile"], top: Path) -> tuple[list[Weig
         is_captioned = record is not None and record.caption_name is not None
         weighed.append(Weighed(file, float(record.repeats) if record else 0.0, is_captioned))
     return weighed, records
+
+
+def _once(weighed: Sequence[Weighed], records: Mapping[str, "Record"]) -> tuple[list[Weighed], list[Weighed]]:
+    """The pictures to count and show, and further places outside the tree of those that lie in it."""
+    trained = {one.file.id for one in weighed if one.file.relative in records}
+    is_further = [one.file.id in trained and one.file.relative not in records for one in weighed]
+    own = [one for one, further in zip(weighed, is_further, strict=True) if not further]
+    return own, [one for one, further in zip(weighed, is_further, strict=True) if further]
 
 
 def _sizes(job: Job, files: Sequence["MediaFile"]) -> dict[int, tuple[int, int]]:

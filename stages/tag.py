@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import SettingsError
 from pipeline.hub import Ledger
-from pipeline.job import RESULT_CHUNK, Job, Mapped, Report, no_images
+from pipeline.job import Job, Report, no_images
+from pipeline.mapped import RESULT_CHUNK, Mapped
 from pipeline.settings import Json, canonical_json, option
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.arranging import is_alike
 from pipeline.errors import InputError
 from pipeline.job import open_job
 from pipeline.made_folders import MARK
@@ -543,3 +544,15 @@ def test_the_record_names_bytes_not_paths(tmp_path: Path, celforge: Celforge) ->
         record = job.catalog.fact(media_id, "arranged")
     assert record["path"] == "dataset/1_character/sabine/a.png"
     assert record["sidecars"] == {"*.txt": hashlib.sha256(b"caption of in/a.png").hexdigest()}
+
+
+def test_files_of_a_disk_without_inodes_are_told_apart_by_size_and_time() -> None:
+    class Seen:
+        def __init__(self, size_bytes: int) -> None:
+            self.size_bytes = size_bytes
+
+        def stat(self) -> os.stat_result:
+            return os.stat_result((0o100644, 0, 7, 1, 0, 0, self.size_bytes, 0, 0, 0))
+
+    assert not is_alike(Seen(1), Seen(2))  # type: ignore[arg-type]
+    assert is_alike(Seen(1), Seen(1))  # type: ignore[arg-type]

@@ -16,7 +16,16 @@ from tests.trees import Tree, build, look
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
-MODULES = ("check.py", "mending.py", "journal.py", "records.py", "steps.py", "content_steps.py", "files.py")
+MODULES = (
+    "check.py",
+    "mending.py",
+    "journal.py",
+    "records.py",
+    "steps.py",
+    "content_steps.py",
+    "files.py",
+    "renaming.py",
+)
 START = {
     "mai/a.Png": "not opened",
     "mai/a.txt": "\ufeffmai, smile",

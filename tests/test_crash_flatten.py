@@ -25,6 +25,7 @@ MODULES = (
     "content_steps.py",
     "relocate.py",
     "files.py",
+    "renaming.py",
 )
 HOW = How(fractions="split", seed=0, max_scale=10, separator="~", is_flat_wanted=False)
 START = {

@@ -29,16 +29,16 @@ from tests.trees import FileCatalog, Tree, build, linked, look
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
 
 MODULES = (
-    "plan.py",
     "journal.py",
     "records.py",
     "steps.py",
     "content_steps.py",
     "relocate.py",
     "files.py",
+    "renaming.py",
     "touched.py",
 )
-NUM_POINTS = 64
+NUM_POINTS = 40
 START = {
     "ep1/a.png": "picture a",
     "ep1/a.txt": "1girl, by hand",

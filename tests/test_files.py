@@ -23,12 +23,11 @@ from pipeline.files import (
     place,
     remove_partials,
     remove_tree,
-    rename_all_new,
-    rename_new,
     safe_name,
     write_atomic,
     write_new,
 )
+from pipeline.renaming import rename_all_new, rename_new
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="a matter of POSIX disks")
 OLD = 10**18 + 123_456_789
@@ -254,7 +253,7 @@ def test_nothing_that_exists_is_overwritten(picture: Path, how: How, existing: s
     assert not taken.is_file() or taken.read_bytes() == b"theirs"
 
 
-@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP])
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EINVAL])
 def test_where_hard_links_fail_a_copy_is_made_only_if_asked_for(
     picture: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
@@ -284,7 +283,7 @@ def test_files_of_a_folder_move_together_and_replace_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_call: bool
 ) -> None:
     if not has_call:
-        monkeypatch.setattr("pipeline.files._renameat2", lambda: None)
+        monkeypatch.setattr("pipeline.renaming._renameat2", lambda: None)
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     names = ["a.png", "\u732b.png", "c.png", "d.png"]
@@ -308,7 +307,7 @@ def test_a_rename_replaces_neither_a_file_nor_an_empty_folder(
 ) -> None:
 
     if not is_atomic:
-        monkeypatch.setattr("pipeline.files._renameat2", lambda: None)
+        monkeypatch.setattr("pipeline.renaming._renameat2", lambda: None)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     (tmp_path / "f").write_text("f")

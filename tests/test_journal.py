@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from pipeline import relocate as relocation
 from pipeline.errors import DiskFullError, InputError, InterruptedRunError, JournalError, PlanError
-from pipeline.files import rename_new
 from pipeline.journal import Journal, apply_plan, list_journals, recover, undo_last
 from pipeline.plan import (
     Action,
@@ -28,6 +27,7 @@ from pipeline.plan import (
     SetOutcome,
     Write,
 )
+from pipeline.renaming import rename_new
 from tests.trees import FileCatalog, build, linked, look
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="a matter of POSIX disks")

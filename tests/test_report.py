@@ -16,6 +16,7 @@ from pipeline.job import Job, open_job
 from pipeline.layouts.buckets import Bucket
 from pipeline.made_folders import MARK
 from pipeline.plan import Drop, Plan, SetOutcome
+from pipeline.report_page.page import _labels
 from pipeline.report_page.pictures import quotas, spread
 from pipeline.report_page.survey import bucket_use
 from tests.conftest import Celforge
@@ -79,7 +80,7 @@ def tiles(page: PageParser) -> dict[str, str]:
     """The numbers at the top of the page, by what they count."""
     text = page.shown
     found = re.findall(
-        r"(pictures|distinct pictures|dropped|failed|captions|shown in an epoch)([\d.,]+)", text
+        r"(pictures|places where they lie|dropped|failed|captions|shown in an epoch)([\d.,]+)", text
     )
     return dict(reversed(found))
 
@@ -327,12 +328,35 @@ def test_in_a_project_the_dataset_is_what_is_trained_on(celforge: Celforge, proj
     celforge("report", project)
     page = read_page(project)
     counted = tiles(page)
-    assert (counted["pictures"], counted["distinct pictures"]) == ("6", "4")
+    assert (counted["pictures"], counted["places where they lie"]) == ("4", "6")
+    assert len(page.all("img")) == 4
     assert counted["shown in an epoch"] == "6"
-    assert "3 pictures, not trained on" in page.shown
+    assert "1 picture, not trained on" in page.shown
+    assert "2 further lie in the tree that is trained on too" in page.shown
     assert "1girl: 4<" in (project / "report/index.html").read_text(encoding="utf-8"), (
         "each picture counts once"
     )
+
+
+def test_a_folder_of_nothing_but_the_trees_pictures_says_so(celforge: Celforge, project: Path) -> None:
+    (project / "celforge.toml").touch()
+    (project / "dataset" / "all").mkdir(parents=True)
+    for folder in ("a", "b"):
+        for path in (project / folder).glob("*.png"):
+            os.link(path, project / "dataset" / "all" / f"{folder}{path.name}")
+    answer = celforge("report", project, "--json")
+    page = read_page(project)
+    assert answer.json["pictures"] * 2 == answer.json["places"] == int(tiles(page)["places where they lie"])
+    assert "pictures that lie in the tree too" in page.shown
+    assert len(page.all("img")) == answer.json["pictures"]
+
+
+def test_folders_are_named_by_their_last_part_where_that_tells_them_apart() -> None:
+    assert _labels(["d/1/Asuka", "d/2/Rei"]) == ["Asuka", "Rei"]
+    assert _labels(["d/1/Asuka", "d/2/Asuka", "Rei"]) == ["1/Asuka", "2/Asuka", "Rei"]
+    assert _labels(["x/1/a", "y/1/a", "b"]) == ["x/1/a", "y/1/a", "b"]
+    assert _labels([]) == []
+    assert _labels(["a", "a"]) == ["a", "a"]
 
 
 def test_the_report_of_one_folder(celforge: Celforge, project: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from pipeline import scan
 from pipeline.catalog import Catalog
 from pipeline.made_folders import mark_made
+from pipeline.media_names import kind_of
 from pipeline.project import Project
 from pipeline.scan import index_folder, media_files, note_made, survey
 
@@ -254,3 +255,23 @@ def test_files_of_our_own_are_known_without_reading_them(
     note_made(catalog, project, {"a.png": content, "gone.png": content})
     assert index(catalog, project) == ["a.png"]
     assert hashed == []
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.png", "image"),
+        ("A.JPG", "image"),
+        (".a.png", "image"),
+        ("a.tar.Webp", "image"),
+        ("a.mkv", "video"),
+        (".png", None),
+        ("..png", None),
+        ("folder/.png", None),
+        ("a.png.txt", None),
+        ("png", None),
+        ("a.", None),
+    ],
+)
+def test_pictures_and_videos_are_told_by_their_suffix(name: str, kind: str | None) -> None:
+    assert kind_of(name) == kind

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.command_table import COMMANDS, stage
 from pipeline.job import Job, Report
-from pipeline.report import Table
+from pipeline.report import Details, Table
 from tests.conftest import Celforge
 
 
@@ -20,8 +20,13 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     def run_stage(job: Job, settings: Settings) -> Report:
         job.found_errors = True
         report = job.report(pictures=3)
-        report.shown += [Table("errors", [{"trap": "bom", "files": 2}]), "mend them"]
-        report.details["findings"] = [{"trap": "bom", "path": "a.txt"}]
+        files = [{"file": f"{number}.txt"} for number in range(3)]
+        report.parts += [
+            Table("errors", [{"trap": "bom", "files": 2}]),
+            Table("marked files", files, "marked", most_shown=2),
+            "mend them",
+            Details({"findings": [{"trap": "bom", "path": "a.txt"}]}),
+        ]
         return report
 
     made = ModuleType("made_up_stage", "Look for errors.")
@@ -44,8 +49,13 @@ def test_tables_and_lines_are_for_people_and_details_for_machines(celforge: Celf
     shown = celforge("ingest", tmp_path).stdout
     assert [line.split() for line in shown.splitlines() if "bom" in line] == [["bom", "2"]]
     assert "mend them" in shown
+    assert "1.txt" in shown
+    assert "2.txt" not in shown
+    assert "... and 1 more; --json shows all" in shown
+    assert shown.index("errors") < shown.index("marked files") < shown.index("pictures: 3")
     assert "findings" not in shown
     told = celforge("ingest", "--json", tmp_path).json
     assert told["findings"] == [{"trap": "bom", "path": "a.txt"}]
     assert told["pictures"] == 3
-    assert "shown" not in told
+    assert told["marked"] == [{"file": f"{number}.txt"} for number in range(3)]
+    assert not {"errors", "parts"} & told.keys()

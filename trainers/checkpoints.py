@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InputError, SettingsError
-from pipeline.files import disk_full_as_error, partial_path, replace, sync_folder
+from pipeline.files import disk_full_as_error, partial_path
+from pipeline.renaming import replace, sync_folder
 
 FORMAT = 1
 FITS_NO_OTHER = (

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InputError
-from pipeline.files import disk_full_as_error, partial_path, replace, sync_folder
+from pipeline.files import disk_full_as_error, partial_path
+from pipeline.renaming import replace, sync_folder
 
 DTYPE_NAMES: Mapping[torch.dtype, str] = {
     torch.float64: "F64",

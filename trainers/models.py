@@ -19,7 +19,8 @@ from transformers import CLIPTextModel
 
 from pipeline.console import LOG
 from pipeline.errors import InputError
-from pipeline.files import partial_path, remove_tree, sync_folder, write_atomic
+from pipeline.files import partial_path, remove_tree, write_atomic
+from pipeline.renaming import sync_folder
 from trainers import ldm_keys, sd1
 from trainers.conditioning import Tokenizer
 from trainers.export import FileHashes, write_safetensors

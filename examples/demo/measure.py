@@ -6,16 +6,14 @@ two models differ by what they learned alone.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from characters import BACKGROUNDS, CAST, EXPRESSIONS, Scene, random_scene, tags_of
 from fields import value_of
+from judge import Judge, look_at
 from PIL import Image
 
-from judge import Judge, look_at
 from trainers.models import Models
 from trainers.prompts import Prompt
 from trainers.samples import sample_images
@@ -52,7 +50,9 @@ def _prompt(text: str, seed: int) -> Prompt:
     )
 
 
-def draw(models: Models, prompts: Sequence[Prompt], tick: Callable[[], None] = lambda: None) -> list[Image.Image]:
+def draw(
+    models: Models, prompts: Sequence[Prompt], tick: Callable[[], None] = lambda: None
+) -> list[Image.Image]:
     """One picture a prompt, on the CPU; `tick` is called after each."""
     images = []
     for _, image in sample_images(models, prompts, batch_size=32, device=torch.device("cpu")):
@@ -76,6 +76,7 @@ def following(judge: Judge, scenes: Sequence[Scene], images: Sequence[Image.Imag
     """Share of right answers for each field of the signature."""
     seen = look_at(judge, images)
     return {
-        field: sum(one[field] == value_of(scene, field) for one, scene in zip(seen, scenes, strict=True)) / len(seen)
+        field: sum(one[field] == value_of(scene, field) for one, scene in zip(seen, scenes, strict=True))
+        / len(seen)
         for field in SIGNATURE
     }

@@ -359,8 +359,9 @@ def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:
     """A number, or the value of a folder that says nothing and a problem more."""
     value = _number(text)
     if value is None:
-        hint = f"; write {text.replace(',', '.')}" if _number(text.replace(",", ".")) else ""
-        problems.append(f'{key} must be a number, found "{text[:40]}" in {path}{hint}')
+        with_dot = text.replace(",", ".")
+        hint = f"write {with_dot}" if _number(with_dot) else "write one, such as 1, or take the file away"
+        problems.append(f'{key} must be a number, found "{text[:40]}" in {path}; {hint}')
     elif key == "multiply" and value <= 0:
         hint = "write a number above 0, or move the folder out of the tree"
         problems.append(f'multiply must be above 0, found "{text[:40]}" in {path}; {hint}')

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipeline.catalog import MediaFile
 from pipeline.errors import InputError
-from pipeline.job import Job, Mapped, no_images
+from pipeline.job import Job, no_images
 from pipeline.layouts.everydream import Tree, read_tree
 from pipeline.layouts.kohya import Subset
 from pipeline.lint import captions, control_files, layout, names, pictures
@@ -24,6 +24,7 @@ from pipeline.lint.reading import (
     read_as_kohya,
 )
 from pipeline.lint.traps import Finding, Trainer, traps
+from pipeline.mapped import Mapped
 from pipeline.names import natural_key
 from pipeline.settings import Json
 

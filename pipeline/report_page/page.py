@@ -4,6 +4,7 @@ Everything that comes from names, tags and captions is escaped, and the page's o
 same survey always gives the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -96,7 +97,7 @@ class Page:
             Section("tags", "Tags", len(survey.tags) or None, self._tags()),
             Section("sizes", "Sizes", None, self._sizes()),
             Section("dropped", "Dropped", survey.num_dropped, self._dropped()),
-            Section("pictures", "Pictures", survey.num_images, self._gallery()),
+            Section("pictures", "Pictures", survey.num_pictures, self._gallery()),
             Section("stages", "Stages", None, outcomes_table(survey.outcomes)),
             Section("runs", "Runs", len(survey.runs), runs_table(survey.runs)),
         ]
@@ -106,13 +107,14 @@ class Page:
         inside = f" · folder {survey.folder} of {survey.name}" if survey.folder else ""
         failed = sum(problem.count for problem in survey.problems)
         tiles = [
-            ("pictures", f"{survey.num_images:,}", ""),
-            ("distinct pictures", f"{survey.num_contents:,}", ""),
+            ("pictures", f"{survey.num_pictures:,}", ""),
             ("folders with pictures", f"{len(survey.folders):,}", ""),
             ("shown in an epoch", number_text(survey.exposures), ""),
             ("captions", f"{sum(folder.num_captions for folder in survey.folders):,}", ""),
-            ("size", format_bytes(sum(folder.size_bytes for folder in survey.folders)), ""),
+            ("size", format_bytes(survey.size_bytes), ""),
         ]
+        if survey.num_places > survey.num_pictures:
+            tiles.insert(1, ("places where they lie", f"{survey.num_places:,}", ""))
         tiles += [("videos", f"{survey.num_videos:,}", "")] if survey.num_videos else []
         tiles += [("dropped", f"{survey.num_dropped:,}", "")] if survey.num_dropped else []
         tiles += [("failed", f"{failed:,}", ' class="bad"')] if failed else []
@@ -130,9 +132,10 @@ class Page:
             return ""
         trained = [folder for folder in survey.folders if folder.exposures]
         top = sorted(trained, key=lambda folder: -folder.exposures)[:TOP_FOLDERS]
+        labels = _labels([one.relative or survey.name for one in top])
         rows = [
-            Bar(_last_parts(one.relative or survey.name), one.exposures, note=_folder_note(one))
-            for one in top
+            Bar(label, one.exposures, note=f"{one.relative}, {_folder_note(one)}".lstrip(", "))
+            for label, one in zip(labels, top, strict=True)
         ]
         more = len(trained) - len(top)
         note = f"The {TOP_FOLDERS} largest of {len(trained):,} folders." if more > 0 else ""
@@ -156,12 +159,15 @@ class Page:
         return f'<div class="cards">{"".join(parts)}</div>{self._folder_table()}'
 
     def _folder_table(self) -> str:
-        head = ("folder", "pictures", "captions", "repeats", "an epoch shows", "share")
+        has_others = any(one.num_in_tree for one in self.survey.folders)
+        others = ["further, in the tree"] if has_others else []
+        head = ["folder", "pictures", *others, "captions", "repeats", "an epoch shows", "share"]
         total = self.survey.exposures or 1
         rows = [
             (
                 f'<a href="#f{number}">{text(one.relative or self.survey.name)}</a>',
                 f"{len(one.files):,}",
+                *([f"{one.num_in_tree:,}"] if has_others else ()),
                 f"{one.num_captions:,}",
                 one.repeats_text,
                 number_text(one.exposures),
@@ -287,13 +293,12 @@ class Page:
             items = "".join(
                 self._item(one.file.content, one.file.relative, one.file.relative) for one in shown
             )
-            more = len(folder.files) - len(shown)
-            rest = f'<p class="more muted">{len(shown):,} of {len(folder.files):,} shown, spread evenly</p>'
+            rest = "".join(f'<p class="more muted">{line}</p>' for line in _not_shown(folder, len(shown)))
             parts.append(
                 f'<details class="folder" id="f{number}"{is_open}>'
                 f"<summary>{text(folder.relative or self.survey.name)} "
                 f'<span class="muted">{text(_folder_note(folder))}</span></summary>'
-                f'<ul class="pictures">{items}</ul>{rest if more else ""}</details>'
+                f"{_list(items)}{rest}</details>"
             )
         return "\n".join(parts)
 
@@ -339,18 +344,42 @@ def _share_bars(shares: Sequence[Share], title: str) -> str:
 
 def _folder_note(folder: FolderSummary) -> str:
     repeats = f"repeats {folder.repeats_text}" if folder.exposures else "not trained on"
+    if not folder.files:
+        return f"{_pictures(folder.num_in_tree)} that lie in the tree too"
     return f"{_pictures(len(folder.files))}, {repeats}"
+
+
+def _not_shown(folder: FolderSummary, num_shown: int) -> list[str]:
+    lines = []
+    if num_shown < len(folder.files):
+        lines.append(f"{num_shown:,} of {len(folder.files):,} shown, spread evenly")
+    if folder.num_in_tree:
+        further = " further" if folder.files else ""
+        where = "lie in the tree that is trained on too, and are shown there"
+        lines.append(f"{folder.num_in_tree:,}{further} {where}")
+    return lines
+
+
+def _list(items: str) -> str:
+    return f'<ul class="pictures">{items}</ul>' if items else ""
 
 
 def _pictures(number: int) -> str:
     return f"{number:,} pictures" if number != 1 else "1 picture"
 
 
-def _last_parts(relative: str) -> str:
-    """The end of a long path, which tells folders apart better than its beginning."""
-    parts = relative.split("/")
-    end = "/".join(parts[-2:])
-    return end if len(parts) <= 2 else f"…/{end}"
+def _labels(paths: Sequence[str]) -> list[str]:
+    """The last folder of each path, with those above it where two would be called the same."""
+    labels = [path.rpartition("/")[2] for path in paths]
+    depth = 1
+    while len(set(labels)) < len(labels) and depth < max(path.count("/") + 1 for path in paths):
+        depth += 1
+        twins = {label for label, count in Counter(labels).items() if count > 1}
+        labels = [
+            "/".join(path.split("/")[-depth:]) if label in twins else label
+            for path, label in zip(paths, labels, strict=True)
+        ]
+    return labels
 
 
 def _dots(sizes: Mapping[tuple[int, int], int]) -> tuple[list[Dot], str]:

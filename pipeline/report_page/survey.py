@@ -56,20 +56,21 @@ def bucket_use(pictures: Mapping[tuple[int, int], int], resolution_px: int) -> B
 
 @dataclass(frozen=True, slots=True)
 class FolderSummary:
-    """The pictures directly in one folder."""
+    """The pictures directly in one folder.
+
+    Args:
+        num_in_tree: further picture files whose content lies in the tree that is trained on, where they are
+            counted and shown.
+    """
 
     relative: str  # to the project; "" is its own folder
     files: tuple[Weighed, ...]
+    num_in_tree: int = 0
 
     @property
     def exposures(self) -> float:
         """Pictures an epoch shows from here."""
         return sum(one.repeats for one in self.files)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all pictures."""
-        return sum(one.file.size_bytes for one in self.files)
 
     @property
     def num_captions(self) -> int:
@@ -79,7 +80,8 @@ class FolderSummary:
     @property
     def repeats_text(self) -> str:
         """The repeats of the folder: one number, or the range of its pictures' own."""
-        low, high = min(one.repeats for one in self.files), max(one.repeats for one in self.files)
+        low = min((one.repeats for one in self.files), default=0)
+        high = max((one.repeats for one in self.files), default=0)
         return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
@@ -147,14 +149,20 @@ class Survey:
     num_videos: int
 
     @property
-    def num_images(self) -> int:
-        """Picture files."""
-        return sum(len(folder.files) for folder in self.folders)
+    def num_places(self) -> int:
+        """Picture files; one content may lie at several places."""
+        return sum(len(folder.files) + folder.num_in_tree for folder in self.folders)
 
     @property
-    def num_contents(self) -> int:
-        """Distinct pictures."""
+    def num_pictures(self) -> int:
+        """Pictures, each content once."""
         return len({one.file.id for folder in self.folders for one in folder.files})
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all pictures, each content once."""
+        sizes = {one.file.id: one.file.size_bytes for folder in self.folders for one in folder.files}
+        return sum(sizes.values())
 
     @property
     def exposures(self) -> float:
@@ -202,13 +210,18 @@ def take_survey(
     )
 
 
-def summarize(files: Sequence[Weighed]) -> list[FolderSummary]:
-    """The folders of some pictures, in natural order."""
+def summarize(files: Sequence[Weighed], in_tree: Sequence[Weighed] = ()) -> list[FolderSummary]:
+    """The folders of some pictures, in natural order.
+
+    Args:
+        in_tree: further places of pictures that lie in the tree that is trained on.
+    """
     by_folder: dict[str, list[Weighed]] = {}
     for one in files:
         by_folder.setdefault(one.file.relative.rpartition("/")[0], []).append(one)
-    names = sorted(by_folder, key=natural_key)
-    return [FolderSummary(name, tuple(by_folder[name])) for name in names]
+    others = Counter(one.file.relative.rpartition("/")[0] for one in in_tree)
+    names = sorted({*by_folder, *others}, key=natural_key)
+    return [FolderSummary(name, tuple(by_folder.get(name, ())), others[name]) for name in names]
 
 
 class _FactCounter:
