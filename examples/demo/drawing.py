@@ -4,8 +4,10 @@ import numpy as np
 from backgrounds import paint
 from characters import Look, Scene
 from drawing_body import draw_arms, draw_body
-from drawing_head import ACCESSORY, EYES, draw_back_hair, draw_head, hair_tones
+from drawing_hair import FRINGES, draw_back_hair, draw_front_hair
+from drawing_head import ACCESSORY, draw_brows, draw_face
 from drawing_pen import Pen
+from drawing_tones import HAIR, tones
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -40,21 +42,23 @@ def draw_character(image: NDArray[np.uint8], scene: Scene) -> None:
     y = height / 2 + scene.shift[1] * height - middle * unit
     flip = -1.0 if scene.mirrored else 1.0
     matrix = np.array([(unit * flip, 0, x), (0, unit, y), (0, 0, 1)], float)
-    draw_figure(Pen(image, matrix, max(0.045 * unit, height / 110)), scene)
+    line = max(0.034 * unit, height / (110 if height <= 256 else 230))
+    draw_figure(Pen(image, matrix, line, soft=height > 256), scene)
 
 
 def draw_figure(pen: Pen, scene: Scene) -> None:
     """Draw a character with a pen whose units are those of drawing_head."""
     look: Look = scene.look
-    hair = hair_tones(look.hair_color)
-    raised = scene.pose in ("arms up",)
+    hair = tones(HAIR[look.hair_color])
     tilted = pen.moved(0, 0, scene.tilt, about=(0, 1.2))
     draw_back_hair(tilted, look.hair_shape, hair)
     draw_body(pen, look.outfit, scene.pose)
-    if not raised and scene.pose != "arms behind back":
+    if scene.pose not in ("arms up", "arms behind back"):
         draw_arms(pen, look.outfit, scene.pose)
-    draw_head(tilted, look.hair_shape, hair, EYES[look.eye_color], scene.expression, scene.turn)
+    draw_face(tilted, look.eye_color, scene.expression, scene.turn, FRINGES[look.hair_shape].outline)
+    draw_front_hair(tilted, look.hair_shape, hair, scene.turn)
+    draw_brows(tilted, scene.expression, scene.turn, hair)
     if look.accessory != "none":
-        ACCESSORY[look.accessory](tilted, scene.turn)
-    if raised:
+        ACCESSORY[look.accessory](tilted, scene.turn, hair)
+    if scene.pose == "arms up":
         draw_arms(pen, look.outfit, scene.pose)

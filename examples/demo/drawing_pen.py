@@ -1,83 +1,174 @@
-"""A pen for cel drawings: smooth outlines, flat fills, clipped shadows and even ink, on one RGB array."""
+"""A pen for cel drawings: smooth outlines, flat fills, clipped shadows and even ink, on one RGB array.
 
+Outlines are arrays of points, [n, 2], in the pen's units. Those of still shapes are worked out once and kept,
+so that a drawing is little more than a matrix product and a fill for each patch of colour.
+"""
+
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
-Points = Sequence[Sequence[float]]
-_BITS = 4  # fractions of a pixel that cv2 is given
+Outline = NDArray[np.float64]
+Spot = tuple[float, float]
+_BITS = 4  # bits of a pixel's fraction that cv2 is given
+_GRAIN = 200  # pixels for a unit where silhouettes are joined or cut
+_STEPS = 6  # points of a curve between two of its control points
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
     """`share` of the other colour in the one."""
-    a, b = one, other
-    return (
-        round(a[0] + (b[0] - a[0]) * share),
-        round(a[1] + (b[1] - a[1]) * share),
-        round(a[2] + (b[2] - a[2]) * share),
-    )
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return red, green, blue
 
 
 @lru_cache(maxsize=4096)
-def _smooth(points: tuple[tuple[float, ...], ...], closed: bool, steps: int) -> NDArray[np.float64]:
-    plain = np.array([p[:2] for p in points], float)
-    corners = [i for i, p in enumerate(points) if len(p) > 2]
-    count = len(plain)
+def curve(text: str, *, closed: bool = True) -> Outline:
+    """A Catmull-Rom curve through points written "x,y x,y"; "x,y!" is a corner."""
+    words = text.split()
+    points = np.array([[float(part) for part in word.rstrip("!").split(",")] for word in words])
+    return smooth(points, [i for i, word in enumerate(words) if word.endswith("!")], closed=closed)
+
+
+@lru_cache(maxsize=4096)
+def even(text: str) -> Outline:
+    """A symmetrical outline from its right half, from top to bottom, written as for `curve`."""
+    right = text.split()
+    left = [word if word[0] == "-" else "-" + word for word in reversed(right) if not _is_middle(word)]
+    return curve(" ".join([*right, *left]))
+
+
+def _is_middle(word: str) -> bool:
+    return float(word.split(",")[0]) == 0
+
+
+def flip(outline: Outline) -> Outline:
+    """The mirror image."""
+    return outline * (-1, 1)
+
+
+def shift(outline: Outline, x: float, y: float) -> Outline:
+    """An outline moved."""
+    return outline + np.array((x, y))
+
+
+def box(left: float, top: float, right: float, bottom: float) -> Outline:
+    """A rectangle."""
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+
+
+@lru_cache(maxsize=4096)
+def oval(x: float, y: float, rx: float, ry: float) -> Outline:
+    """An ellipse about a point."""
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    return np.stack([np.cos(angles) * rx + x, np.sin(angles) * ry + y], 1)
+
+
+def smooth(points: Outline, corners: Sequence[int] = (), *, closed: bool = True) -> Outline:
+    """A Catmull-Rom curve through points, [n, 2]; it breaks at the corners, which are indices."""
     if closed and not corners:
-        padded = np.concatenate([plain[-1:], plain, plain[:2]])
-        return _spline(padded, steps)
+        return _spline(np.concatenate([points[-1:], points, points[:2]]))
     if closed:
-        plain = np.roll(plain, -corners[0], axis=0)
-        marks = [(c - corners[0]) % count for c in corners] + [count]
-        plain = np.concatenate([plain, plain[:1]])
+        first = corners[0]
+        marks = [corner - first for corner in corners] + [len(points)]
+        points = np.concatenate([points[first:], points[: first + 1]])
     else:
-        marks = sorted({0, count - 1, *corners})
-    pieces = []
-    for start, stop in zip(marks, marks[1:], strict=False):
-        part = plain[start : stop + 1]
-        padded = np.concatenate([2 * part[:1] - part[1:2], part, 2 * part[-1:] - part[-2:-1]])
-        pieces.append(_spline(padded, steps if len(part) > 2 else 1))
-    pieces.append(plain[marks[-1]][None])
-    return np.concatenate(pieces)
+        marks = sorted({0, len(points) - 1, *corners})
+    pieces = [_piece(points[start : stop + 1]) for start, stop in pairwise(marks)]
+    return np.concatenate([*pieces, points[-1:]])
 
 
-def _spline(padded: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    t = np.arange(steps)[:, None] / steps
+def _piece(part: Outline) -> Outline:
+    if len(part) == 2:
+        return part[:1]
+    return _spline(np.concatenate([2 * part[:1] - part[1:2], part, 2 * part[-1:] - part[-2:-1]]))
+
+
+def _spline(padded: Outline) -> Outline:
+    t = np.arange(_STEPS)[:, None] / _STEPS
     p0, p1, p2, p3 = (padded[i : len(padded) - 3 + i, None] for i in range(4))
-    curve = (
-        2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * p1 - p0 - 3 * p2 + p3) * t**3
-    ) / 2
-    return np.asarray(curve.reshape(-1, 2))
+    second, third = 2 * p0 - 5 * p1 + 4 * p2 - p3, 3 * p1 - p0 - 3 * p2 + p3
+    return np.asarray(((2 * p1 + (p2 - p0) * t + second * t**2 + third * t**3) / 2).reshape(-1, 2))
 
 
-def smooth(points: Points, *, closed: bool = True, steps: int = 6) -> NDArray[np.float64]:
-    """A Catmull-Rom curve through points, [n, 2]; a point of three numbers is a corner."""
-    return _smooth(tuple(tuple(p) for p in points), closed, steps)
+@lru_cache(maxsize=4096)
+def limb(
+    spots: tuple[Spot, ...],
+    widths: tuple[float, ...],
+    share: tuple[float, float] = (0.0, 1.0),
+    *,
+    flat: str = "",
+) -> Outline:
+    """The silhouette of a limb bent through spots.
+
+    Args:
+        widths: half widths, spread evenly along the part that is drawn.
+        share: the part that is drawn, from and to, in shares of the limb.
+        flat: "end" or "both": which ends are cut straight, as cloth ends, rather than round.
+    """
+    path = along(spots, share)
+    radius = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(widths)), widths)
+    low = path.min(0) - max(widths) - 0.1
+    size = path.max(0) - path.min(0) + 2 * max(widths) + 0.2
+    mask = np.zeros(np.ceil(size[::-1] * _GRAIN).astype(int), np.uint8)
+    for (x, y), r in zip((path - low) * _GRAIN, radius * _GRAIN, strict=True):
+        cv2.circle(mask, (round(x), round(y)), round(r), 255, -1)
+    if flat:
+        for end, before in ((path[-1], path[-4]), (path[0], path[3]))[: 1 + (flat == "both")]:
+            out = (end - before) / np.hypot(*(end - before)) * max(widths) * 1.5
+            side = np.array([-out[1], out[0]])
+            beyond = np.array([end + side, end + side + out, end - side + out, end - side])
+            cv2.fillPoly(mask, [np.rint((beyond - low) * _GRAIN).astype(np.int32)], 0)
+    return _contours(mask, low)[0]
 
 
-def both(points: Points) -> list[tuple[float, ...]]:
-    """The right half of an outline, top to bottom, and its mirror image: a closed symmetrical one."""
-    right = [tuple(p) for p in points]
-    left = [(-p[0], *p[1:]) for p in reversed(right) if p[0] != 0]
-    return [*right, *left]
+@lru_cache(maxsize=4096)
+def along(spots: tuple[Spot, ...], share: tuple[float, float] = (0.0, 1.0)) -> Outline:
+    """40 points of the curve through spots, between two shares of it."""
+    path = smooth(np.array(spots, float), closed=False)
+    at, own = np.linspace(*share, 40), np.linspace(0, 1, len(path))
+    return np.stack([np.interp(at, own, path[:, 0]), np.interp(at, own, path[:, 1])], 1)
 
 
-def flip(points: Points) -> list[tuple[float, ...]]:
-    """The mirror image of points."""
-    return [(-p[0], *p[1:]) for p in points]
+def cuff(spots: tuple[Spot, ...], share: tuple[float, float], width: float) -> Outline:
+    """A band around a limb, straight at both sides."""
+    return limb(spots, (width, width), share, flat="both")
 
 
-def oval(x: float, y: float, rx: float, ry: float) -> NDArray[np.float64]:
-    """An ellipse as an outline of 20 points."""
-    return _CIRCLE * (rx, ry) + (x, y)
+def clip(outline: Outline, patch: Outline) -> list[Outline]:
+    """What two outlines have in common, as outlines."""
+    return _clip(outline.tobytes(), patch.tobytes())
 
 
-_ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], 1)
+@lru_cache(maxsize=8192)
+def _clip(outline: bytes, patch: bytes) -> list[Outline]:
+    both = [np.frombuffer(data, float).reshape(-1, 2) for data in (outline, patch)]
+    low = np.maximum(both[0].min(0), both[1].min(0)) - 0.02
+    high = np.minimum(both[0].max(0), both[1].max(0)) + 0.02
+    if (high <= low).any():
+        return []
+    masks = np.zeros((2, *np.ceil((high - low)[::-1] * _GRAIN).astype(int)), np.uint8)
+    for mask, points in zip(masks, both, strict=True):
+        cv2.fillPoly(mask, [np.rint((points - low) * _GRAIN).astype(np.int32)], 255)
+    return _contours(cv2.bitwise_and(masks[0], masks[1]), low)
+
+
+def _contours(mask: NDArray[np.uint8], low: NDArray[np.float64]) -> list[Outline]:
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    kept = sorted((c[:, 0] for c in found if len(c) > 8), key=len, reverse=True)
+    return [_without_steps(contour) / _GRAIN + low for contour in kept]
+
+
+def _without_steps(contour: NDArray[np.int32]) -> Outline:
+    """A contour of pixels as a smooth one: the mean of each five neighbours, then as few points as will do."""
+    ring = np.concatenate([contour[-2:], contour, contour[:2]]).astype(np.float32)
+    mean = np.mean([ring[i : i + len(contour)] for i in range(5)], axis=0, dtype=np.float32)
+    return np.asarray(cv2.approxPolyDP(mean, 0.35, True)[:, 0], float)
 
 
 class Pen:
@@ -86,69 +177,69 @@ class Pen:
     Attributes:
         matrix: units to pixels, [3, 3].
         line: width of the ink, pixels.
+        soft: whether edges are anti-aliased: not needed where the picture is reduced four times.
     """
 
-    def __init__(self, image: NDArray[np.uint8], matrix: NDArray[np.float64], line: float) -> None:
-        self.image, self.matrix, self.line = image, matrix, line
+    def __init__(
+        self, image: NDArray[np.uint8], matrix: NDArray[np.float64], line: float, *, soft: bool = True
+    ) -> None:
+        self.image, self.matrix, self.line, self.soft = image, matrix, line, soft
+        self._kind = cv2.LINE_AA if soft else cv2.LINE_8
+        self._linear = matrix[:2, :2].T * (1 << _BITS)
+        self._move = matrix[:2, 2] * (1 << _BITS) + 0.5
+
+    @property
+    def fine(self) -> bool:
+        """Whether a unit has pixels enough for the finest lines to be seen."""
+        return self.soft or float(self.matrix[1, 1]) > 40
+
+    @property
+    def bottom(self) -> float:
+        """The picture's lower edge in units, where the pen is upright."""
+        return float((self.image.shape[0] - self.matrix[1, 2]) / self.matrix[1, 1])
 
     def moved(
-        self,
-        x: float,
-        y: float,
-        degrees: float = 0.0,
-        scale: float = 1.0,
-        *,
-        about: tuple[float, float] = (0, 0),
+        self, x: float, y: float, degrees: float = 0.0, *, about: Spot = (0.0, 0.0), wide: float = 1.0
     ) -> "Pen":
-        """A pen whose units are turned about a point, grown, then moved."""
-        turn = np.deg2rad(degrees)
-        cos, sin = np.cos(turn) * scale, np.sin(turn) * scale
-        linear = np.array([[cos, -sin], [sin, cos]])
-        move = np.array(about) - linear @ np.array(about) + (x, y)
-        full = np.eye(3)
-        full[:2, :2], full[:2, 2] = linear, move
-        return Pen(self.image, self.matrix @ full, self.line)
+        """A pen whose units are stretched to `wide`, turned about a point, then moved."""
+        cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        middle_x, middle_y = about
+        x += middle_x - cos * wide * middle_x + sin * middle_y
+        y += middle_y - sin * wide * middle_x - cos * middle_y
+        full = np.array(((cos * wide, -sin, x), (sin * wide, cos, y), (0.0, 0.0, 1.0)))
+        return Pen(self.image, self.matrix.dot(full), self.line, soft=self.soft)
 
-    def place(self, points: NDArray[np.float64]) -> NDArray[np.int32]:
-        """Points in units as cv2 takes them: fixed point pixels."""
-        pixels = points @ self.matrix[:2, :2].T + self.matrix[:2, 2]
-        return np.asarray(np.round(pixels * (1 << _BITS)).astype(np.int32))
+    def _place(self, points: Outline) -> NDArray[np.int32]:
+        return (points.dot(self._linear) + self._move).astype(np.int32)
 
-    def fill(self, outline: NDArray[np.float64], colour: Colour) -> None:
+    def fill(self, outline: Outline, colour: Colour) -> None:
         """Fill an outline, without ink."""
-        cv2.fillPoly(self.image, [self.place(outline)], colour, cv2.LINE_AA, _BITS)
+        cv2.fillPoly(self.image, [self._place(outline)], colour, self._kind, _BITS)
 
-    def ink(
-        self, outline: NDArray[np.float64], colour: Colour, *, width: float = 1.0, closed: bool = False
-    ) -> None:
+    def ink(self, outline: Outline, colour: Colour, *, width: float = 1.0, closed: bool = False) -> None:
         """A line along points; `width` in widths of the pen's line."""
+        self._stroke(self._place(outline), colour, width, closed=closed)
+
+    def _stroke(self, placed: NDArray[np.int32], colour: Colour, width: float, *, closed: bool) -> None:
         thick = max(1, round(self.line * width))
-        cv2.polylines(self.image, [self.place(outline)], closed, colour, thick, cv2.LINE_AA, _BITS)
+        cv2.polylines(self.image, [placed], closed, colour, thick, self._kind, _BITS)
 
     def shape(
         self,
-        outline: NDArray[np.float64],
+        outline: Outline,
         colour: Colour,
         ink: Colour,
-        *shadows: tuple[NDArray[np.float64], Colour],
+        *shadows: tuple[Outline, Colour],
         width: float = 1.0,
     ) -> None:
         """An inked cel: fill, shadows clipped by the outline, ink around."""
-        self.fill(outline, colour)
+        placed = self._place(outline)
+        cv2.fillPoly(self.image, [placed], colour, self._kind, _BITS)
         for shadow, tone in shadows:
             self.clipped(outline, shadow, tone)
-        self.ink(outline, ink, width=width, closed=True)
+        self._stroke(placed, ink, width, closed=True)
 
-    def clipped(self, outline: NDArray[np.float64], patch: NDArray[np.float64], colour: Colour) -> None:
+    def clipped(self, outline: Outline, patch: Outline, colour: Colour) -> None:
         """Fill what a patch and an outline have in common."""
-        first, second = self.place(outline), self.place(patch)
-        low = np.maximum(np.maximum(first.min(0), second.min(0)) >> _BITS, 0)
-        high = np.minimum((np.minimum(first.max(0), second.max(0)) >> _BITS) + 2, self.image.shape[1::-1])
-        if (high <= low).any():
-            return
-        size = (high[1] - low[1], high[0] - low[0])
-        masks = np.zeros((2, *size), np.uint8)
-        for mask, points in zip(masks, (first, second), strict=True):
-            cv2.fillPoly(mask, [points - (low << _BITS)], 255, cv2.LINE_8, _BITS)
-        region = self.image[low[1] : high[1], low[0] : high[0]]
-        region[cv2.bitwise_and(masks[0], masks[1]) > 0] = colour
+        for part in clip(outline, patch):
+            self.fill(part, colour)
