@@ -42,8 +42,11 @@ def draw_character(image: NDArray[np.uint8], scene: Scene) -> None:
     y = height / 2 + scene.shift[1] * height - middle * unit
     flip = -1.0 if scene.mirrored else 1.0
     matrix = np.array([(unit * flip, 0, x), (0, unit, y), (0, 0, 1)], float)
-    line = max(0.034 * unit, height / (110 if height <= 256 else 230))
-    draw_figure(Pen(image, matrix, line, soft=height > 256), scene)
+    small = height <= 256
+    line = (
+        max(0.034 * unit, height / 110) if small else float(np.clip(0.034 * unit, height / 230, height / 160))
+    )
+    draw_figure(Pen(image, matrix, line, soft=not small), scene)
 
 
 def draw_figure(pen: Pen, scene: Scene) -> None:

@@ -11,7 +11,7 @@ from drawing_pen import Colour, Outline, Pen, curve, even, flip, mix, oval, shif
 from drawing_tones import EYES, LASH, SKIN, SKIN_INK, SKIN_SHADE, WHITE, Tones, tones
 
 # fmt: off
-FACE = even("0,-1 .7,-.78 .97,-.15 .95,.36 .8,.68 .42,1 .14,1.11 0,1.13")
+FACE = even("0,-1 .7,-.78 .97,-.15 .95,.36 .8,.67 .45,.97 .13,1.12 0,1.15")
 CHEEK = curve(".62,.9 .86,.5 .9,-.2 1.3,-.2 1.2,.9 .5,1.2")
 EAR = oval(.98, .3, .13, .22)
 WHITES = curve("-.26,.1 -.24,-.16 -.06,-.33 .16,-.29 .28,-.06 .23,.2 .02,.33 -.17,.28")
@@ -37,7 +37,7 @@ OPEN = {
 }
 TONGUE = oval(0, 1.03, .15, .12)
 BROWS = {
-    "smile": curve(".2,-.14 .44,-.24 .7,-.14", closed=False),
+    "smile": curve(".22,-.22 .46,-.28 .7,-.16", closed=False),
     "angry": curve(".15,.0 .4,-.14 .7,-.24", closed=False),
     "crying": curve(".18,-.28 .42,-.22 .68,-.06", closed=False),
     "blush": curve(".18,-.24 .42,-.24 .68,-.1", closed=False),

@@ -68,7 +68,7 @@ HOOD = even("0,2.3 .44,2.02 .6,1.4 .86,1.28 1.2,1.62 1.1,2.15 .6,2.5 0,2.66")
 HOOD_INSIDE = even("0,2.3 .44,2.02 .6,1.4 .4,1.5 .25,1.9 0,2.1")
 SHORT_LEGS = even("0,4.2 1.06,4.2! 1.12,5.35! .12,5.5! 0,5.1")
 
-ROBE = {True: even("0,1.6 .6,1.68 1.04,1.86 1,2.6 .92,3.4 1.1,4.6 1.2,5.4 1.1,7.7! 0,7.8"),
+ROBE = {True: even("0,1.6 .6,1.68 1.04,1.86 1,2.6 .92,3.4 1.15,4.4 1.36,5.0 1.34,5.5 1.05,7.7! 0,7.8"),
         False: even("0,1.6 .6,1.68 1.04,1.86 1,2.6 .92,3.4 1.08,4.6 1.1,6.5 .98,9.1! 0,9.2")}
 ROBE_EDGE = curve("-.1,4 .2,5.5 .34,7.6", closed=False)
 NECKBAND = curve(".66,1.5! .38,1.4! -.44,3.02! -.1,3.02!")
@@ -106,10 +106,21 @@ def _torso(pen: Pen, cloth: Tones) -> None:
 
 
 def _skirt(
-    pen: Pen, cloth: Tones, top: float, bottom: float, wide: float, *, folds: int, trim: Colour | None = None
+    pen: Pen,
+    legs: tuple[Spot, ...],
+    cloth: Tones,
+    span: tuple[float, float],
+    wide: float,
+    *,
+    folds: int,
+    trim: Colour | None = None,
 ) -> None:
-    """A skirt with pleats; `trim` colours a band along its hem."""
+    """A skirt with pleats from waist to hem; `trim` colours a band along its hem."""
+    top, bottom = span
     if pen.bottom < top:
+        return
+    if is_sitting(legs):
+        _lap(pen, cloth, top, bottom, trim)
         return
     middle = (top + bottom) / 2
     hem = f"{wide},{bottom}! {wide * 0.5},{bottom + 0.16} 0,{bottom + 0.2}"
@@ -140,9 +151,30 @@ def _skirt(
     pen.ink(outline, cloth.ink, closed=True)
 
 
+def is_sitting(legs: tuple[Spot, ...]) -> bool:
+    """Whether these are the legs of somebody who sits."""
+    return legs[-1][1] < 9
+
+
+def _lap(pen: Pen, cloth: Tones, top: float, bottom: float, trim: Colour | None) -> None:
+    """A skirt over the knees of somebody who sits: its front falls from the knees and lies in shade."""
+    hem = 5.75 if bottom < 6 else 6.5
+    outline = even(
+        f"0,{top} .76,{top}! 1.28,4.2 1.5,4.8 1.52,{hem}! 1.1,{hem + 0.1} .66,{hem} 0,{hem + 0.08}"
+    )
+    front = curve(f"-1.7,5.15 -.7,5.3 0,5.15 .7,5.3 1.7,5.15 1.7,{hem + 0.4}! -1.7,{hem + 0.4}!")
+    pen.shape(outline, cloth.base, cloth.ink, (front, cloth.shade))
+    for side in (-1, 1):
+        pen.ink(curve(f"{side * 0.12},4.6 {side * 0.08},5.2", closed=False), cloth.ink, width=0.6)
+        pen.ink(curve(f"{side * 1.1},5.3 {side * 1.14},{hem}", closed=False), cloth.ink, width=0.6)
+    if trim:
+        pen.clipped(outline, box(-2, hem - 0.16, 2, hem + 0.4), trim)
+    pen.ink(outline, cloth.ink, closed=True)
+
+
 def _serafuku(pen: Pen, legs: tuple[Spot, ...]) -> None:
     _torso(pen, CREAM)
-    _skirt(pen, NAVY, 3.5, 5.6, 1.5, folds=7)
+    _skirt(pen, legs, NAVY, (3.5, 5.6), 1.5, folds=7)
     for side in (-1, 1):
         at = pen.moved(0, 0, wide=side)
         at.shape(COLLAR, NAVY.base, NAVY.ink)
@@ -170,8 +202,7 @@ def _hoodie(pen: Pen, legs: tuple[Spot, ...]) -> None:
 
 
 def _kimono(pen: Pen, legs: tuple[Spot, ...]) -> None:
-    sitting = legs[-1][1] < 9
-    robe = ROBE[sitting]
+    robe = ROBE[is_sitting(legs)]
     pen.shape(robe, LILAC.base, LILAC.ink, (curve(".5,1.5 .6,3.4 .5,5 .56,9.4 1.8,9.4 1.8,1.5"), LILAC.shade))
     pen.ink(ROBE_EDGE, LILAC.ink, width=0.7)
     for x, y in ((-0.62, 5.1), (0.66, 5.9), (-0.5, 6.6), (0.5, 7.4), (-0.62, 8.1), (0.5, 8.7), (-0.3, 5.9)):
@@ -197,7 +228,7 @@ def _sundress(pen: Pen, legs: tuple[Spot, ...]) -> None:
     pen.shape(TORSO, SKIN, SKIN_INK, (SHADE, SKIN_SHADE))
     pen.fill(curve("-.29,1.2! .29,1.2! .4,1.58 .7,1.75 0,2.4 -.7,1.75 -.4,1.58"), SKIN)
     pen.clipped(CHEST, curve("-.5,.8 .5,.8 .4,1.3 .1,1.5 -.25,1.38"), SKIN_SHADE)
-    _skirt(pen, MINT, 3.35, 6.35, 1.8, folds=5, trim=(255, 255, 255))
+    _skirt(pen, legs, MINT, (3.35, 6.35), 1.8, folds=5, trim=(255, 255, 255))
     for points in (STRAP, flip(STRAP)):
         pen.shape(points, MINT.base, MINT.ink, width=0.8)
     pen.shape(DRESS_TOP, MINT.base, MINT.ink, (SHADE, MINT.shade))
@@ -208,7 +239,7 @@ def _sundress(pen: Pen, legs: tuple[Spot, ...]) -> None:
 
 def _armor(pen: Pen, legs: tuple[Spot, ...]) -> None:
     _torso(pen, BLACK)
-    _skirt(pen, RED, 3.6, 5.5, 1.4, folds=5)
+    _skirt(pen, legs, RED, (3.6, 5.5), 1.4, folds=5)
     pen.shape(BREAST, STEEL.base, STEEL.ink, (SHADE, STEEL.shade), (GLOSS, (250, 252, 255)))
     for side in (-1, 1):
         at = pen.moved(0, 0, wide=side)
@@ -223,7 +254,7 @@ def _armor(pen: Pen, legs: tuple[Spot, ...]) -> None:
 
 def _maid(pen: Pen, legs: tuple[Spot, ...]) -> None:
     _torso(pen, BLACK)
-    _skirt(pen, BLACK, 3.45, 6.2, 1.75, folds=4, trim=(255, 255, 255))
+    _skirt(pen, legs, BLACK, (3.45, 6.2), 1.75, folds=4, trim=(255, 255, 255))
     if pen.bottom > 3.5:
         pen.shape(APRON, CREAM.base, CREAM.ink, (shift(SHADE, -0.1, 1), CREAM.shade))
     pen.shape(BIB, CREAM.base, CREAM.ink, (shift(SHADE, -0.3, 0), CREAM.shade))
@@ -243,7 +274,8 @@ def _overalls(pen: Pen, legs: tuple[Spot, ...]) -> None:
     if pen.bottom > 4.5:
         for side in (-1, 1):
             at = pen.moved(0, 0, wide=side)
-            trousers = limb(legs, (0.56, 0.5, 0.46, 0.45, 0.45), (0.0, 0.96), flat="end")
+            widths = (0.56, 0.58, 0.54, 0.46, 0.45) if is_sitting(legs) else (0.56, 0.5, 0.46, 0.45, 0.45)
+            trousers = limb(legs, widths, (0.0, 0.96), flat="end")
             at.shape(trousers, DENIM.base, DENIM.ink, (shift(trousers, 0.34 * side, 0), DENIM.shade))
             turned_up = limb(legs, (0.47, 0.48), (0.9, 0.97), flat="both")
             at.shape(turned_up, (176, 206, 240), DENIM.ink, width=0.8)
