@@ -129,7 +129,7 @@ def _sleeve(pen: Pen, sleeve: Sleeve, spots: tuple[Spot, ...], side: int) -> Non
 
 def _hand(pen: Pen, spots: tuple[Spot, ...], *, raised: bool) -> None:
     """A hand at the end of an arm, turned as the forearm is."""
-    end, before = along(spots)[-1], along(spots)[-8]
+    end, before = along(spots)[-1], along(spots)[-12]
     degrees = float(np.degrees(np.arctan2(before[0] - end[0], end[1] - before[1])))
     at = pen.moved(float(end[0]), float(end[1]), degrees)
     if raised:

@@ -116,10 +116,11 @@ def limb(
     low = path.min(0) - max(widths) - 0.1
     size = path.max(0) - path.min(0) + 2 * max(widths) + 0.2
     mask = np.zeros(np.ceil(size[::-1] * _GRAIN).astype(int), np.uint8)
-    for (x, y), r in zip((path - low) * _GRAIN, radius * _GRAIN, strict=True):
-        cv2.circle(mask, (round(x), round(y)), round(r), 255, -1)
+    grain = _GRAIN * (1 << _BITS)
+    for (x, y), r in zip((path - low) * grain, radius * grain, strict=True):
+        cv2.circle(mask, (round(x), round(y)), round(r), 255, -1, cv2.LINE_8, _BITS)
     if flat:
-        for end, before in ((path[-1], path[-4]), (path[0], path[3]))[: 1 + (flat == "both")]:
+        for end, before in ((path[-1], path[-6]), (path[0], path[5]))[: 1 + (flat == "both")]:
             out = (end - before) / np.hypot(*(end - before)) * max(widths) * 1.5
             side = np.array([-out[1], out[0]])
             beyond = np.array([end + side, end + side + out, end - side + out, end - side])
@@ -129,9 +130,9 @@ def limb(
 
 @lru_cache(maxsize=4096)
 def along(spots: tuple[Spot, ...], share: tuple[float, float] = (0.0, 1.0)) -> Outline:
-    """40 points of the curve through spots, between two shares of it."""
+    """60 points of the curve through spots, between two shares of it."""
     path = smooth(np.array(spots, float), closed=False)
-    at, own = np.linspace(*share, 40), np.linspace(0, 1, len(path))
+    at, own = np.linspace(*share, 60), np.linspace(0, 1, len(path))
     return np.stack([np.interp(at, own, path[:, 0]), np.interp(at, own, path[:, 1])], 1)
 
 
@@ -165,9 +166,9 @@ def _contours(mask: NDArray[np.uint8], low: NDArray[np.float64]) -> list[Outline
 
 
 def _without_steps(contour: NDArray[np.int32]) -> Outline:
-    """A contour of pixels as a smooth one: the mean of each five neighbours, then as few points as will do."""
-    ring = np.concatenate([contour[-2:], contour, contour[:2]]).astype(np.float32)
-    mean = np.mean([ring[i : i + len(contour)] for i in range(5)], axis=0, dtype=np.float32)
+    """A contour of pixels as a smooth one: the mean of each eleven neighbours, then as few points as will do."""
+    ring = np.concatenate([contour[-5:], contour, contour[:5]]).astype(np.float32)
+    mean = np.mean([ring[i : i + len(contour)] for i in range(11)], axis=0, dtype=np.float32)
     return np.asarray(cv2.approxPolyDP(mean, 0.35, True)[:, 0], float)
 
 
