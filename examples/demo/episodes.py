@@ -16,6 +16,7 @@ import av
 import numpy as np
 from backgrounds import paint
 from drawing import draw_character
+from drawing_pen import Pen, box, even, oval
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from storyboard import storyboard
@@ -25,6 +26,12 @@ GROWN = 2
 ZOOM, SLIDE, RISE = 1.16, 0.8, 0.85  # growth; slide in shares of the height; climb of a tilt, likewise
 REST = 14  # frames that a tilt rests at its end
 FADE = 14  # frames of the fade to black at the end
+LANTERN = even("0,-.9 .5,-.86! .72,-.5 .62,.6 .4,.86! 0,.9")
+LANTERN_FOOT = box(-1, 0.55, 1, 1)
+LANTERNS = (
+    (0.16, 0.3, 0.075), (0.36, 0.14, 0.045), (0.3, 0.74, 0.09), (0.66, 0.2, 0.06), (0.62, 0.86, 0.05), (0.95, 0.84, 0.065),
+    (1.12, 0.16, 0.05), (1.34, 0.78, 0.08), (1.42, 0.2, 0.07), (1.64, 0.36, 0.045), (1.66, 0.86, 0.05), (0.1, 0.86, 0.04),
+)  # fmt: skip  # x, y and half width, shares of the frame's height
 CRF = "20"  # quality of the encoder, lower is better
 Pixels = NDArray[np.uint8]
 
@@ -55,6 +62,8 @@ def _large(drawing: Drawing, share: float = 0.0, camera: str = "still") -> Pixel
         image = _background(drawing.background, drawing.variant, width, height).copy()
     for _, scene in people:
         draw_character(image, scene)
+    if drawing.text:
+        _lanterns(image)
     return image
 
 
@@ -69,6 +78,16 @@ def _frame(drawing: Drawing, share: float = 0.0, camera: str = "still") -> Image
     left, top = width * (1 - part) / 2, height * (1 - part) * 0.35
     area = (left, top, left + width * part, top + height * part)
     return image.resize(SIZE, Image.Resampling.BICUBIC, box=area, reducing_gap=2.0)
+
+
+def _lanterns(image: Pixels) -> None:
+    """Paper lanterns that rise over a card."""
+    height = image.shape[0]
+    for x, y, size in LANTERNS:
+        matrix = np.array([(size * height, 0, x * height), (0, size * height, y * height), (0, 0, 1)])
+        pen = Pen(image, matrix, height / 200)
+        pen.shape(LANTERN, (255, 196, 92), (120, 44, 40), (LANTERN_FOOT, (240, 126, 60)))
+        pen.fill(oval(0, 0.25, 0.34, 0.4), (255, 238, 170))
 
 
 def _lines(image: Image.Image, lines: tuple[str, ...], top: float, size: int, gap: float) -> None:
@@ -97,7 +116,7 @@ def shot_frames(shot: Shot) -> Iterator[Image.Image]:
     for drawing, share, frame in _moved(shot):
         image = _frame(drawing, share, shot.camera).copy()
         if shot.kind == "credits":
-            _lines(image, drawing.text, 200 - 5 * frame, 22, 1.6)
+            _lines(image, drawing.text, 224 - 5 * max(0, frame - 16), 22, 1.6)
         elif drawing.text:
             _lines(image, drawing.text, 180 - 28 * (len(drawing.text) - 1), 46, 1.25)
         if shot.subtitle:
@@ -179,7 +198,7 @@ def write_episode(number: int, folder: Path) -> Path:
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         stream.time_base = Fraction(1, FPS)
         for index, image in enumerate(episode_frames(shots)):
-            frame = av.VideoFrame.from_image(image)
+            frame = av.VideoFrame.from_ndarray(np.asarray(image), format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -5,7 +5,7 @@ together. Who does what follows from cycles over the lists of characters.py, so 
 with every expression, pose, framing and background.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from characters import CAST, EXPRESSIONS, FRAMINGS, POSES, Scene
@@ -72,29 +72,29 @@ def storyboard(number: int) -> list[Shot]:
     shots = [*_opening(), _card((f"{number}", title), "sunset" if number == 1 else "night sky")]
     for index, place in enumerate(places):
         shots += _place(number, index, place)
-    return [*shots, Shot("credits", ((Drawing((), "night sky", 3, CREDITS), 84),), dissolve=12)]
+    return [*shots, Shot("credits", ((Drawing((), "night sky", 3, CREDITS), 76),), dissolve=12)]
 
 
 def _opening() -> list[Shot]:
     """The same frames in both episodes: sky, each of them, all of them, the title."""
     rng = np.random.default_rng(OPENING_SEED)
-    shots = [Shot("opening", ((Drawing((), "blue sky", 5), 20),), camera="follow", dissolve=10)]
+    shots = [Shot("opening", ((Drawing((), "blue sky", 5), 18),), camera="follow", dissolve=10)]
     for index, (name, look) in enumerate(CAST.items()):
         expression = ("smile", "open mouth", "smile", "closed eyes", "open mouth")[index]
         scene = Scene(look, expression, "standing", "upper body", "simple background", *_bearing(rng))
-        shots.append(Shot("opening", ((Drawing(((name, scene),), "simple background", index + 1), 13),)))
+        shots.append(Shot("opening", ((Drawing(((name, scene),), "simple background", index + 1), 11),)))
     everybody = [
         (name, Scene(look, "open mouth", pose, "full body"))
         for (name, look), pose in zip(
             CAST.items(), ("waving", "standing", "arms up", "standing", "waving"), strict=True
         )
     ]
-    shots.append(Shot("opening", ((abreast(everybody, "blue sky", 9), 22),), camera="zoom"))
+    shots.append(Shot("opening", ((abreast(everybody, "blue sky", 9), 20),), camera="zoom"))
     return [*shots, _card((SERIES,), "sunset", dissolve=8)]
 
 
 def _card(lines: tuple[str, ...], background: str, dissolve: int = 0) -> Shot:
-    return Shot("title", ((Drawing((), background, 11, lines), 26),), dissolve=dissolve)
+    return Shot("title", ((Drawing((), background, 11, lines), 24),), dissolve=dissolve)
 
 
 def _bearing(rng: np.random.Generator) -> tuple[float, float]:
@@ -113,9 +113,14 @@ def _place(number: int, index: int, place: Place) -> list[Shot]:
     ]
     shots.append(_meeting(place, variant, (number + index) % 3, rng))
     if index % 2:
-        first = shots[0]
-        shots[0] = Shot(first.kind, first.drawings, first.camera, first.subtitle, dissolve=10)
+        shots[0] = _dissolved(shots[0], 10)
     return shots
+
+
+def _dissolved(shot: Shot, frames: int) -> Shot:
+    """A shot that the one before dissolves into: its first drawing waits until that is over."""
+    (drawing, count), *rest = shot.drawings
+    return replace(shot, drawings=((drawing, count + frames), *rest), dissolve=frames)
 
 
 def _alone(name: str, turn: int, place: Place, variant: int, rng: np.random.Generator) -> Shot:
@@ -124,7 +129,7 @@ def _alone(name: str, turn: int, place: Place, variant: int, rng: np.random.Gene
     staging = STAGINGS[(turn * 3 + who * 2) % len(STAGINGS)]
     framing = FRAMINGS[(turn + who) % 4]
     expressions = [EXPRESSIONS[(turn * 2 + who + i) % 6] for i in range(2)]
-    poses = _poses(framing, turn * 2 + who)
+    poses = _poses(framing, rng)
     if staging == "wave":
         framing = "upper body" if framing == "close-up" else framing
         poses = ("standing", "waving")
@@ -147,37 +152,36 @@ def _alone(name: str, turn: int, place: Place, variant: int, rng: np.random.Gene
     return _staged(staging, drawings[0], drawings[1], place.lines.get(name, ""))
 
 
-def _poses(framing: str, turn: int) -> tuple[str, str]:
+def _poses(framing: str, rng: np.random.Generator) -> tuple[str, ...]:
     """Two poses that this framing shows."""
     choice = POSES if framing in ("cowboy shot", "full body") else POSES[:5]
-    return choice[turn % len(choice)], choice[(turn + 2) % len(choice)]
+    return tuple(choice[int(i)] for i in rng.permutation(len(choice))[:2])
 
 
 def _staged(staging: str, first: Drawing, second: Drawing, line: str) -> Shot:
     """Two drawings as a shot: on threes where mouths or hands move, held where she only acts."""
     mouth = "smile" if first.people[0][1].expression == "open mouth" else "open mouth"
     if line or staging == "talk":
-        talk = cycle(first, first.with_expression(mouth), 24, 3)
-        return Shot("scene", (*talk, (second, 11)), subtitle=line)
+        talk = cycle(first, first.with_expression(mouth), 18, 3)
+        return Shot("scene", (*talk, (second, 10)), subtitle=line)
     if staging == "zoom":
-        return Shot("scene", ((first, 30),), "zoom")
+        return Shot("scene", ((first, 28),), "zoom")
     if staging == "follow":
         return Shot("scene", ((first, 28),), "follow")
     if staging == "tilt":
-        return Shot("scene", ((first, 36),), "tilt")
+        return Shot("scene", ((first, 34),), "tilt")
     if staging == "wave":
         name, scene = first.people[0]
-        waving = Drawing(((name, _posed(scene, "waving")),), first.background, first.variant)
-        return Shot("scene", (*cycle(first, waving, 24, 4), (second, 8)))
-    other = "closed eyes" if second.people[0][1].expression != "closed eyes" else "smile"
-    return Shot("scene", ((first, 11), *cycle(second, second.with_expression(other), 18, 3)))
+        waving = Drawing(((name, replace(scene, pose="waving")),), first.background, first.variant)
+        return Shot("scene", (*cycle(first, waving, 16, 4), (second, 8)))
+    return Shot("scene", ((first, 10), (second, 9), (second.with_expression(_after(first, second)), 10)))
 
 
-def _posed(scene: Scene, pose: str) -> Scene:
-    return Scene(
-        scene.look, scene.expression, pose, scene.framing, scene.background,
-        scene.turn, scene.tilt, scene.shift, scene.zoom, scene.mirrored,
-    )  # fmt: skip
+def _after(first: Drawing, second: Drawing) -> str:
+    """An expression that is neither the first drawing's nor the second's."""
+    used = {drawing.people[0][1].expression for drawing in (first, second)}
+    start = EXPRESSIONS.index(second.people[0][1].expression)
+    return next(e for i in range(1, 4) if (e := EXPRESSIONS[(start + 2 * i + 1) % 6]) not in used)
 
 
 def _meeting(place: Place, variant: int, turn: int, rng: np.random.Generator) -> Shot:
@@ -196,4 +200,4 @@ def _meeting(place: Place, variant: int, turn: int, rng: np.random.Generator) ->
         people.append((name, scene))
     drawing = abreast(people, place.background, variant)
     mouth = "smile" if people[0][1].expression == "open mouth" else "open mouth"
-    return Shot("scene", (*cycle(drawing, drawing.with_expression(mouth), 24, 3),))
+    return Shot("scene", (*cycle(drawing, drawing.with_expression(mouth), 18, 3),))
