@@ -128,13 +128,10 @@ def _alone(name: str, turn: int, place: Place, variant: int, rng: np.random.Gene
     who = NAMES.index(name)
     staging = STAGINGS[(turn * 3 + who * 2) % len(STAGINGS)]
     framing = FRAMINGS[(turn + who) % 4]
-    expressions = [EXPRESSIONS[(turn * 2 + who + i) % 6] for i in range(2)]
-    poses = _poses(framing, rng)
-    if staging == "wave":
-        framing = "upper body" if framing == "close-up" else framing
-        poses = ("standing", "waving")
-    if staging == "tilt":
+    if staging == "tilt" or (staging == "wave" and framing == "close-up"):
         framing = "upper body"
+    expressions = [EXPRESSIONS[(turn * 2 + who + i) % 6] for i in range(2)]
+    poses = ("standing", "waving") if staging == "wave" else _poses(framing, rng)
     drawings = []
     for expression, pose in zip(expressions, poses, strict=True):
         look = Scene(
