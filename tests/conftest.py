@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from hypothesis import settings
 
 from pipeline import console
 from pipeline.cli import cli, run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "demo"))  # its modules are flat
 
 # a busy machine fails no test, and two runs of one commit draw the same; elsewhere each run looks further
 settings.register_profile("celforge", deadline=None, derandomize="CI" in os.environ)
