@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.caption_files import CAPTION, shared_captions
+from pipeline.caption_files import CAPTION, Spellings, read_captions, shared_captions
 from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import MediaFile
 from pipeline.characters import Character, NameBook, characters_of_job
@@ -373,12 +373,22 @@ def _tell_why(job: Job, chooser: Chooser, file: MediaFile) -> Report:
         {
             "picture": file.relative,
             "caption": composed.text,
+            "on_disk": _on_disk(job, file),
             "tokens": composed.tokens,
             "known": said,
             "left_out": {tag_text(one.tag): _reason(one.reason, one.detail) for one in composed.dropped},
         }
     )
     return report
+
+
+def _on_disk(job: Job, file: MediaFile) -> dict[str, str]:
+    """The captions that stand there now, and whose they are: a person's stays as it is."""
+    stand: dict[str, str] = {}
+    for one in read_captions(job.catalog, file, Spellings()).values():
+        whose = "celforge's" if one.is_ours else "a person's or another tool's: stays"
+        stand[one.path.name] = f"{one.problem if one.text is None else repr(one.text)} ({whose})"
+    return stand
 
 
 def _reason(reason: str, detail: str) -> str:

@@ -91,6 +91,8 @@ def run(job: Job, settings: Settings) -> Report:
     _refuse_namesakes([tagger.name for tagger in taggers])
     rules = [rule_of(settings, tagger.entry) for tagger in taggers]
     _refuse_unknown_tags(rules[0].by_tag if rules else {}, taggers)
+    for text in without_effect(settings, taggers):
+        job.warn(text)
     selector = Selector(
         [(tagger.labels, rule) for tagger, rule in zip(taggers, rules, strict=True)], settings.combine
     )
@@ -163,6 +165,39 @@ def _refuse_unknown_tags(by_tag: Mapping[str, float], taggers: "Sequence[Tagger]
             near = nearest(name, known)
             hint = f'did you mean "{near}"?' if near else "its label file has them all"
             raise SettingsError(f'tag_threshold names "{name}", which no tagger here knows', hint=hint)
+
+
+def without_effect(settings: Settings, taggers: "Sequence[Tagger]") -> Iterator[str]:
+    """What was asked for that changes nothing, as sentences."""
+    from pipeline.tagging.labels import CATEGORIES
+
+    wanted = set(settings.categories) & {CATEGORIES[at] for one in taggers for at in one.kinds}
+    by_threshold = wanted - set(settings.mcut) - {"rating"}
+    asked = {
+        "threshold": (settings.threshold, {"general"}),
+        "character_threshold": (settings.character_threshold, {"character"}),
+        "other_threshold": (settings.other_threshold, {"copyright", "artist", "meta"}),
+    }
+    for name, (value, kinds) in asked.items():
+        if value is not None and not kinds & by_threshold:
+            cut = kinds & wanted & set(settings.mcut)
+            why = "mcut cuts these tags" if cut else f"no {' or '.join(sorted(kinds))} tags are taken"
+            yield f"{name} has no effect: {why}"
+    for kind in settings.mcut:
+        if kind not in wanted - {"rating"}:
+            why = "the likeliest one is taken" if kind == "rating" else f"no {kind} tags are taken"
+            yield f"mcut {kind} has no effect: {why}"
+    known = {
+        name: CATEGORIES[at]
+        for one in taggers
+        for name, at in zip(one.labels.names, one.labels.categories, strict=True)
+        if settings.tag_threshold
+    }
+    for name, _ in map(_tag_threshold, settings.tag_threshold):
+        if known[name] not in wanted - {"rating"}:
+            yield f"tag_threshold {name} has no effect: no {known[name]} tags are taken by thresholds"
+    if len(taggers) == 1 and settings.combine != "mean":
+        yield f"combine {settings.combine} has no effect: there is one tagger"
 
 
 def _probabilities(

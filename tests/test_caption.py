@@ -333,7 +333,16 @@ def test_why_tells_what_was_left_out_and_writes_nothing(celforge: Celforge, tmp_
         "hat": "beyond max_tags",
     }
     assert told["known"]["characters"] == "['sabine'] (tagger)"
+    assert told["on_disk"] == {}
     assert captions(tmp_path) == {}
+    celforge("caption", tmp_path)
+    assert celforge("caption", tmp_path, "--why", tmp_path / "a.png", "--json").json["on_disk"] == {
+        "a.txt": "'sabine, solo, 1girl, text, hat' (celforge's)"
+    }
+    (tmp_path / "a.txt").write_text("mine")
+    assert celforge("caption", tmp_path, "--why", tmp_path / "a.png", "--json").json["on_disk"] == {
+        "a.txt": "'mine' (a person's or another tool's: stays)"
+    }
     answer = celforge("caption", tmp_path, "--why", tmp_path / "b.png")
     assert answer.exit_code == 2
     assert "is not a picture below" in answer.stderr
@@ -492,6 +501,27 @@ def test_overwrite_writes_over_it_with_what_the_edit_said_and_undo_brings_it_bac
     assert (tmp_path / "a.txt").read_bytes() == edited
 
 
+@pytest.mark.parametrize("name", ["a.TXT", "A.txt", "a.Caption"])
+def test_a_caption_in_another_spelling_is_a_person_s_and_ends_nothing(
+    celforge: Celforge, tmp_path: Path, name: str
+) -> None:
+    described(celforge, tmp_path, {"a.png": {"tags": {"smile": 1}}, "b.png": {"tags": {"day": 1}}})
+    (tmp_path / name).write_bytes(HAND)
+    answer = celforge("caption", tmp_path)
+    assert answer.exit_code == 0, answer.stderr
+    assert (tmp_path / name).read_bytes() == HAND
+    assert sorted(path.name for path in tmp_path.iterdir() if "png" not in path.name) == sorted(
+        [".celforge", name, "b.txt"]
+    )
+    celforge("sync", tmp_path)
+    answer = celforge("caption", tmp_path, "--overwrite")
+    assert answer.exit_code == 0, answer.stderr
+    assert captions(tmp_path)["a.txt"] == "all mine"
+    assert not (tmp_path / name).exists()
+    celforge("undo", tmp_path)
+    assert (tmp_path / name).read_bytes() == HAND
+
+
 @pytest.mark.parametrize("data", [b"caf\xe9", b"", b" \r\n", b"\x00\x01", b"\xff\xfeX", b"x" * (2 << 20)])
 def test_what_cannot_be_read_is_kept_and_told(celforge: Celforge, tmp_path: Path, data: bytes) -> None:
     described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9}}})
@@ -628,6 +658,11 @@ def test_pictures_of_which_nothing_is_known(celforge: Celforge, tmp_path: Path) 
     assert answer.exit_code == 3
     assert [one["reason"] for one in answer.json["failures"]] == ["nothing to write"]
     assert captions(tmp_path) == {"b.txt": "smile"}
+    celforge("tags", tmp_path, "--remove", "smile")
+    described(celforge, tmp_path, {"a.png": {}, "b.png": {}, "c.png": {"tags": {"day": 1}}})
+    answer = celforge("caption", tmp_path)
+    assert "nothing is known of b.png; b.txt of an earlier time stays" in answer.stderr
+    assert captions(tmp_path) == {"b.txt": "smile", "c.txt": "day"}
 
 
 def test_a_folder_without_pictures_is_refused(celforge: Celforge, tmp_path: Path) -> None:

@@ -71,6 +71,11 @@ class Tagger:
         """What facts name as their source."""
         return self.entry.name
 
+    @property
+    def kinds(self) -> set[int]:
+        """Which categories its tags are of, by number."""
+        return {int(number) for number in np.unique(self.labels.categories) if number >= 0}
+
     def key(self, options: Options) -> dict[str, Json]:
         """All that may change a probability."""
         return {

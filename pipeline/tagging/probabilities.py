@@ -112,7 +112,7 @@ def thresholds_of(labels: Labels, rule: Rule) -> Shares:
             values = np.full(len(labels), rule.overrides[category], np.float32)
         chosen[of_category] = values[of_category]
     for index, name in enumerate(labels.names):
-        if name in rule.by_tag and np.isfinite(chosen[index]):
+        if name in rule.by_tag and not np.isinf(chosen[index]):  # infinite: of a kind that is not wanted
             chosen[index] = rule.by_tag[name]
     return chosen
 
