@@ -19,6 +19,7 @@ from pipeline.settings import Json, nearest
 from pipeline.tagging.entries import (
     FOLDER_ENTRY,
     Entry,
+    FilePin,
     base_entry,
     read_entries,
     read_folder_entry,
@@ -33,6 +34,7 @@ from pipeline.workers import Failed
 if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
 
+INSTEAD = "take another tagger, or a folder with its files: --tagger FOLDER"  # where the hub gives nothing
 VERSION = 1  # of what is kept of a picture
 GPU_BATCH = 16  # pictures of 448 px; larger ones fewer
 FAST_DECODE_SIDES = 2  # a JPEG may be decoded smaller, but not below this many times the model's size
@@ -164,10 +166,8 @@ def _optional(entry: Entry, name: str | None, ledger: Ledger, folder: Path | Non
 
 
 def _hub_file(entry: Entry, name: str) -> HubFile:
-    pin = entry.files.get(name)
-    return HubFile(
-        entry.repo, name, entry.revision, pin.sha256 if pin else None, pin.size_bytes if pin else None
-    )
+    pin = entry.files.get(name) or FilePin()
+    return HubFile(entry.repo, name, entry.revision, pin.sha256, pin.size_bytes, INSTEAD)
 
 
 def _model_sha256(entry: Entry, ledger: Ledger, folder: Path | None) -> str:
