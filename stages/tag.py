@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.errors import SettingsError
 from pipeline.hub import Ledger
 from pipeline.job import RESULT_CHUNK, Job, Mapped, Report, no_images
-from pipeline.settings import Json, canonical_json, option
+from pipeline.settings import Json, option
 
 if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pipeline.tagging.probabilities import Rule, Selector
 
 ENTRIES_PATH = Path(__file__).with_name("taggers.toml")
+# much quicker than INSERT OR REPLACE, which takes the old row out first
+_NOTE = """INSERT INTO facts (media_id, name, source, value, by_hand, run_id) VALUES (?, ?, ?, ?, 0, ?)
+           ON CONFLICT DO UPDATE SET value = excluded.value, by_hand = 0, run_id = excluded.run_id"""
 Category = Literal["general", "character", "copyright", "artist", "meta", "rating"]
 
 
@@ -226,21 +229,21 @@ def note_facts(job: Job, kept: Sequence[Mapped[bytes]], selector: "Selector", so
         job.check_stop()
         said: list[tuple[object, ...]] = []
         taken_back: list[tuple[int, str, str]] = []
-        for file, values in chunk:
-            facts = selector.facts(values)
-            facts.setdefault("tags", {})  # seen, and nothing found: not the same as never tagged
+        selected = selector.select([values for _, values in chunk])
+        for (file, _), selection in zip(chunk, selected, strict=True):
+            texts = {"tags": "{}"} | selection.texts  # seen, and nothing found: not the same as never tagged
             for name in names:
                 if (file.id, name, source) in by_hand:
                     continue
-                if name in facts:
-                    said.append((file.id, name, source, canonical_json(facts[name]), 0, job.run_id))
+                if name in texts:
+                    said.append((file.id, name, source, texts[name], job.run_id))
                 elif (file.id, name) in noted:
                     taken_back.append((file.id, name, source))
-            counts.append(len(facts["tags"]))  # type: ignore[arg-type]
-            ratings[str(facts.get("rating", "none"))] += 1
+            counts.append(selection.num_tags)
+            ratings[selection.rating or "none"] += 1
             hand_edited += file.id in edited
         with job.catalog.transaction():  # thousands of rows at once are much quicker than one by one
-            job.catalog.execute_many("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?)", said)
+            job.catalog.execute_many(_NOTE, said)
             clear = "DELETE FROM facts WHERE media_id = ? AND name = ? AND source = ?"
             job.catalog.execute_many(clear, taken_back)
             job.settle_all((file for file, _ in chunk), "kept")
