@@ -7,7 +7,9 @@ their probabilities (float16, a step of 0.0005 between 0.5 and 1). All else is d
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -262,18 +264,18 @@ class Selector:
         order = order[np.argsort(table.pictures[chosen[order]], kind="stable")]
         chosen, categories = chosen[order], categories[order]
         pictures, places = table.pictures[chosen], table.places[chosen].tolist()
-        shares = np.round(table.shares[chosen].astype(np.float64), DIGITS).tolist()
+        shares = np.rint(table.shares[chosen].astype(np.float64) * 10**DIGITS).astype(np.int64).tolist()
         changes = np.flatnonzero(np.diff(pictures) | np.diff(categories)) + 1
         edges = [0, *changes.tolist(), len(chosen)] if len(chosen) else [0]
         found: list[tuple[dict[str, str], int]] = [({}, 0) for _ in range(num_pictures)]
         for start, end in pairwise(edges):
             picture, category = int(pictures[start]), int(categories[start])
-            names = [self._json[place] for place in places[start:end]]
+            names = itemgetter(*places[start:end], -1)(self._json)[:-1]  # a loop of C, for one name as well
             texts, num_tags = found[picture]
             if category in _LISTED:
                 texts[_FACT_OF[category]] = "[" + ",".join(names) + "]"
                 continue
-            pairs = map("{}:{!r}".format, names, shares[start:end])
+            pairs = map(str.__add__, names, map(_share_text, shares[start:end]))
             texts[_FACT_OF[category]] = "{" + ",".join(pairs) + "}"
             found[picture] = texts, end - start if category == GENERAL else num_tags
         return found
@@ -291,6 +293,12 @@ class Selector:
         for picture, place in zip(pictures[firsts].tolist(), places[order[firsts]].tolist(), strict=True):
             found[picture] = place
         return found
+
+
+@lru_cache(1 << 15)
+def _share_text(parts: int) -> str:
+    """What follows the name of a tag in JSON, for a probability in parts of 10 ** DIGITS."""
+    return f":{parts / 10**DIGITS!r}"
 
 
 @dataclass(frozen=True, slots=True)
