@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.errors import UnreadableImageError
-from pipeline.images import read_image, read_pixels
+from pipeline.images import Room, read_image, read_pixels
 
 
 def encoded(image: Image.Image, format_name: str = "JPEG", **how: Any) -> bytes:
@@ -32,7 +32,7 @@ def decoded_short(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     own = simplejpeg.decode_jpeg
 
-    def counted(data: bytes, colorspace: str, **how: int) -> Any:
+    def counted(data: bytes, colorspace: str, **how: Any) -> Any:
         decoded = own(data, colorspace, **how)
         calls.append(len(data))
         return decoded
@@ -78,6 +78,26 @@ def test_usual_jpegs_take_the_short_way(decoded_short: list[int]) -> None:
     for subsampling in ("4:4:4", "4:2:2", "4:2:0"):
         read_pixels(encoded(drawn(33, 17), subsampling=subsampling))
     assert len(decoded_short) == 3
+
+
+def test_one_room_holds_one_picture_after_the_other(
+    decoded_short: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.images.ROOM_BYTES", 3 * 40 * 40)
+    room = Room()
+    for size in (
+        (30, 20),
+        (40, 40),
+        (7, 9),
+        (41, 40),
+    ):  # it grows, is too large, and is not asked for the last
+        data = encoded(drawn(*size))
+        assert np.array_equal(read_pixels(data, room=room), read_image(data).pixels)
+    assert len(decoded_short) == 4
+    kept = room.take(3 * 40 * 40)
+    assert np.shares_memory(kept, read_pixels(encoded(drawn(40, 40)), room=room))
+    assert not np.shares_memory(kept, read_pixels(encoded(drawn(41, 40)), room=room))
+    assert not np.shares_memory(kept, read_pixels(encoded(drawn(40, 40))))
 
 
 def turned(orientation: int) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, SettingsError
 from pipeline.hub import HubFile, Ledger, fetch, known_sha256
-from pipeline.images import read_pixels
+from pipeline.images import Room, read_pixels
 from pipeline.onnx import Device, Session, open_session
 from pipeline.settings import Json, nearest
 from pipeline.tagging.entries import (
@@ -207,6 +207,7 @@ class TaggerModel:
         cv2.setNumThreads(1)  # the workers are enough: its own threads only take turns with them
         self._tagger = tagger
         self._session = session
+        self._room = Room()
         self._fast_decode = options.fast_decode
         self._size_px = _input_size(tagger, session)
         self._output = _output_number(tagger, session)
@@ -222,7 +223,7 @@ class TaggerModel:
     def prepare(self, file: "MediaFile") -> NDArray[Any]:
         """One picture as the model takes it."""
         at_least = FAST_DECODE_SIDES * self._size_px if self._fast_decode else None
-        pixels = read_pixels(file.path, reduce_to_px=at_least)
+        pixels = read_pixels(file.path, reduce_to_px=at_least, room=self._room)
         prepared = prepare_picture(pixels, self._tagger.recipe, self._size_px)
         return prepared.astype(self._session.input_dtype, copy=False)
 
