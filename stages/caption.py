@@ -73,6 +73,12 @@ class Settings:
     artist_prob: float = option(0.0, "Share with by ARTIST.", min=0, max=1, only_if=PLAIN)
     rating_prob: float = option(1.0, "Share with the rating.", min=0, max=1, only_if=PLAIN)
     crop_prob: float = option(1.0, "Share of crops that say so.", min=0, max=1, only_if=PLAIN)
+    meta_tags_prob: float = option(
+        1.0, "Share with meta tags, where order names them.", min=0, max=1, only_if=PLAIN
+    )
+    description_prob: float = option(
+        1.0, "Share with the description, where order names it.", min=0, max=1, only_if=PLAIN
+    )
     tags_prob: float = option(1.0, "Share with tags.", min=0, max=1, only_if=PLAIN)
     ratings: tuple[str, ...] = option(("explicit",), "Ratings that are written.")
     sort: Literal["score", "shuffle", "original"] = option(
@@ -185,6 +191,11 @@ def check(settings: Settings) -> None:
         check_template(settings.template)
     elif settings.keep_tokens_separator and settings.keep_before not in settings.order:
         raise SettingsError(f"keep_before is {settings.keep_before}, which order leaves out")
+    for name in ("meta_tags", "description"):
+        if not settings.template and getattr(settings, f"{name}_prob") < 1 and name not in settings.order:
+            raise SettingsError(
+                f"{name}_prob has no effect: order leaves out {name}", hint=f"add {name} to order"
+            )
     used = "{description}" in settings.template if settings.template else "description" in settings.order
     if settings.captioner and not used:
         hint = "add description to order, or {description} to the template"

@@ -153,6 +153,19 @@ def test_draws_depend_on_seed_and_picture_only(celforge: Celforge, tmp_path: Pat
     assert captions(tmp_path) != again
 
 
+def test_meta_tags_and_descriptions_are_drawn_as_other_fields(celforge: Celforge, tmp_path: Path) -> None:
+    said = {"tags": {"smile": 1}, "meta_tags": {"highres": 0.9}, "description": "a girl"}
+    described(celforge, tmp_path, {f"{number:02}.png": said for number in range(40)})
+    order = [f"--order={name}" for name in ("meta_tags", "description", "tags")]
+    celforge("caption", tmp_path, *order, "--meta-tags-prob", "0.5", "--description-prob", "0")
+    texts = list(captions(tmp_path).values())
+    assert set(texts) == {"highres, smile", "smile"}
+    assert 8 <= texts.count("smile") <= 32
+    answer = celforge("caption", tmp_path, "--description-prob", "0.5")
+    assert answer.exit_code == 2
+    assert "description_prob has no effect: order leaves out description" in answer.stderr
+
+
 def test_a_shuffled_caption_keeps_the_surest_tags(celforge: Celforge, tmp_path: Path) -> None:
     described(celforge, tmp_path, many(6))
     celforge("caption", tmp_path, "--sort", "shuffle", "--max-tags", "3")
