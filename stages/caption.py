@@ -20,7 +20,7 @@ from pipeline.job import Job, Report, no_images
 from pipeline.known_facts import all_facts
 from pipeline.layouts.captions import DEFAULT_SEPARATOR, tag_key, tag_text
 from pipeline.plan import Plan
-from pipeline.settings import option
+from pipeline.settings import nearest, option
 from stages.caption_choice import ChoiceRules, Chooser
 from stages.caption_text import FIELDS, Field, TextRules, check_template
 from stages.caption_writing import Writer, plan_side_file
@@ -165,6 +165,11 @@ def run(job: Job, settings: Settings) -> Report:
         by_content.setdefault(file.id, []).append(file)
     asked = _picture_asked_for(job, settings.why, files)
     chooser.prepare(job.catalog, list(by_content))
+    if settings.core_tags is not None and not chooser.rules.needs_core:
+        job.warn(f"core_tags has no effect: prune is {settings.prune}, and no file of core tags is written")
+    for name in sorted(set(chooser.rules.core or ()) - chooser.known_names):
+        near = nearest(name, chooser.known_names)
+        job.warn(f"{settings.core_tags} names {name}, who is in no picture" + (f": {near}?" if near else ""))
     if asked is not None:
         return _tell_why(job, chooser, asked)
     if settings.captioner:
@@ -185,6 +190,10 @@ def check(settings: Settings) -> None:
         and settings.separator.strip() in settings.keep_tokens_separator
     ):
         raise SettingsError("keep_tokens_separator holds the separator itself", hint='such as "|||"')
+    for word in settings.trigger_words:
+        if settings.separator.strip() in word:
+            hint = "give each word by itself: --trigger-words one --trigger-words two"
+            raise SettingsError(f'the trigger word "{word}" holds the separator', hint=hint)
     if len(set(settings.order)) != len(settings.order):
         raise SettingsError("order names a field twice")
     if settings.template:

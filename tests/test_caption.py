@@ -291,6 +291,14 @@ def test_core_tags_of_a_file_count_over_counting(celforge: Celforge, tmp_path: P
     core.write_text('{"sabine": {"kept": [], "dropped": ["hat"], "emb_init": []}}')
     celforge("caption", tmp_path, "--core-tags", core)
     assert captions(tmp_path)["s0.txt"] == "sabine, solo, 1girl, pink hair, twintails, smile"
+    core.write_text('{"sabin": {"dropped": ["hat"]}}')
+    answer = celforge("caption", tmp_path, "--core-tags", core, "--json")
+    assert answer.json["warnings"] == [f"{core} names sabin, who is in no picture: sabine?"]
+    core.write_text('{"sabine": {"dropped": ["hat"]}}')
+    answer = celforge("caption", tmp_path, "--core-tags", core, "--prune", "minimal", "--json")
+    assert answer.json["warnings"] == [
+        "core_tags has no effect: prune is minimal, and no file of core tags is written"
+    ]
 
 
 def test_files_of_core_tags_wildcards_and_embeddings(celforge: Celforge, tmp_path: Path) -> None:
@@ -687,6 +695,7 @@ def test_a_folder_without_pictures_is_refused(celforge: Celforge, tmp_path: Path
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
+        (("--trigger-words", "one, two"), "holds the separator"),
         (("--separator", "  "), "a sign that is no space"),
         (("--keep-tokens-separator", ",|"), "holds the separator itself"),
         (("--order", "tags", "--order", "tags"), "names a field twice"),
