@@ -70,8 +70,13 @@ class Spellings:
         return None if name == path.name else path.with_name(name)
 
 
-def read_captions(catalog: Catalog, file: MediaFile, spellings: Spellings) -> dict[str, CaptionFile]:
+def read_captions(
+    catalog: Catalog, file: MediaFile, spellings: Spellings, facts: Mapping[str, Sequence[Fact]]
+) -> dict[str, CaptionFile]:
     """The caption files beside a picture, by suffix; one in another spelling is a person's.
+
+    Args:
+        facts: what is known of the picture, its captions among it.
 
     Raises:
         OSError: one is there and cannot be read.
@@ -86,8 +91,21 @@ def read_captions(catalog: Catalog, file: MediaFile, spellings: Spellings) -> di
                 continue
             data = _read_start(path)
         caption = _caption_file(catalog, file, path or wanted, data)
-        found[suffix] = caption if path == wanted else replace(caption, is_ours=False)
+        if path != wanted or is_word_of_a_person(caption.text, facts):
+            caption = replace(caption, is_ours=False)
+        found[suffix] = caption
     return found
+
+
+def is_word_of_a_person(text: str | None, facts: Mapping[str, Sequence[Fact]]) -> bool:
+    """Whether a person said this caption after celforge wrote its last one.
+
+    celforge may have written the very same words once, in a run that `celforge undo` took back.
+    """
+    told = facts.get(CAPTION, ())
+    by_hand = [fact.run_id or 0 for fact in told if fact.by_hand and fact.value == text]
+    written = [fact.run_id or 0 for fact in told if fact.source == CAPTIONER]
+    return bool(by_hand) and max(by_hand) > max(written, default=-1)
 
 
 def _read_start(path: Path) -> bytes:

@@ -23,7 +23,7 @@ from pipeline.plan import Plan
 from pipeline.settings import nearest, option
 from stages.caption_choice import ChoiceRules, Chooser
 from stages.caption_text import FIELDS, Field, TextRules, check_template
-from stages.caption_writing import Writer, plan_side_file
+from stages.caption_writing import Facts, Writer, plan_side_file
 from stages.captioners import STEP, load_captioner
 from stages.core_tags import (
     CORE_FILE,
@@ -393,7 +393,7 @@ def _tell_why(job: Job, chooser: Chooser, file: MediaFile) -> Report:
         {
             "picture": file.relative,
             "caption": composed.text,
-            "on_disk": _on_disk(job, file),
+            "on_disk": _on_disk(job, file, facts),
             "tokens": composed.tokens,
             "known": said,
             "left_out": {tag_text(one.tag): _reason(one.reason, one.detail) for one in composed.dropped},
@@ -402,10 +402,10 @@ def _tell_why(job: Job, chooser: Chooser, file: MediaFile) -> Report:
     return report
 
 
-def _on_disk(job: Job, file: MediaFile) -> dict[str, str]:
+def _on_disk(job: Job, file: MediaFile, facts: Facts) -> dict[str, str]:
     """The captions that stand there now, and whose they are: a person's stays as it is."""
     stand: dict[str, str] = {}
-    for one in read_captions(job.catalog, file, Spellings()).values():
+    for one in read_captions(job.catalog, file, Spellings(), facts).values():
         whose = "celforge's" if one.is_ours else "a person's or another tool's: stays"
         stand[one.path.name] = f"{one.problem if one.text is None else repr(one.text)} ({whose})"
     return stand

@@ -18,6 +18,7 @@ from pipeline.caption_files import (
     Edit,
     Spellings,
     caption_paths,
+    is_word_of_a_person,
     last_caption,
     note_written,
     read_captions,
@@ -115,7 +116,7 @@ class Writer:
                 )
                 continue
             try:
-                found = read_captions(self.job.catalog, file, self.spellings)
+                found = read_captions(self.job.catalog, file, self.spellings, facts)
             except OSError as error:
                 self.job.fail(file, NoCaptionError(f"{file.relative}: its caption: {error.strerror}"))
                 continue
@@ -149,7 +150,10 @@ class Writer:
     def _take_their_line(self, file: MediaFile, facts: Facts) -> bool:
         """Read a line of captions.jsonl that is not ours; returns whether it stays."""
         stands = self.lines.texts.get(self._inside(file)) if self.lines is not None else None
-        if stands is None or self.job.catalog.is_ours(file.content, text_sha256(stands)):
+        if stands is None:
+            return False
+        is_ours = self.job.catalog.is_ours(file.content, text_sha256(stands))
+        if is_ours and not is_word_of_a_person(stands, facts):
             return False
         self._note_edit(file, stands, facts)
         if self.is_overwriting:
@@ -214,7 +218,7 @@ class Writer:
         target = caption_paths(file.path)[self.suffix]
         if stands is not None and stands.path != target:
             stands = None  # of another spelling: dropped
-        if stands is None or stands.text != text or not stands.is_ours:
+        if stands is None or stands.text != text:  # the same words of a person stay a person's
             self.texts.append((file, target, text))
         if target not in self.planned and (stands is None or stands.text != text):
             self.planned.add(target)

@@ -179,7 +179,9 @@ class Sync:
 
     def _take_caption(self, places: Sequence[MediaFile], facts: dict[str, list[Fact]]) -> None:
         edited = [
-            (file, text) for file in places for text in (*self._edited_texts(file), *self._edited_lines(file))
+            (file, text)
+            for file in places
+            for text in (*self._edited_texts(file, facts), *self._edited_lines(file))
         ]
         if len({text for _, text in edited}) > 1:
             told = " and ".join(file.relative for file, _ in edited)
@@ -196,12 +198,12 @@ class Sync:
             self.removed.update(edit.removed)
             self._show([file], "caption", edit.text, "edited by hand")
 
-    def _edited_texts(self, file: MediaFile) -> Iterator[str]:
+    def _edited_texts(self, file: MediaFile, facts: dict[str, list[Fact]]) -> Iterator[str]:
         if file.relative in self.sharing:
             self.unread.append(f"{file.relative}: shares its caption with {self.sharing[file.relative]}")
             return
         try:
-            captions = read_captions(self.job.catalog, file, self.spellings)
+            captions = read_captions(self.job.catalog, file, self.spellings, facts)
         except OSError as error:
             reason = f"its caption cannot be read: {error.strerror}"
             self.job.fail(file, InputError(f"{file.relative}: {reason}"))

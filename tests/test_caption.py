@@ -522,6 +522,21 @@ def test_overwrite_writes_over_it_with_what_the_edit_said_and_undo_brings_it_bac
     assert (tmp_path / "a.txt").read_bytes() == edited
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.caption"])
+def test_a_person_s_words_stay_a_person_s_after_an_overwriting_run_wrote_the_same(
+    celforge: Celforge, tmp_path: Path, name: str
+) -> None:
+    described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9}}, "b.png": {"tags": {"day": 1}}})
+    (tmp_path / name).write_bytes("tree".encode("utf-16"))
+    celforge("sync", tmp_path)  # the picture's only tag is now tree, and celforge writes what stands there
+    celforge("caption", tmp_path, "--overwrite")
+    assert (tmp_path / "b.txt").read_text() == "day"
+    assert celforge("undo", tmp_path).exit_code == 0
+    for flags in ((), ("--trigger-words", "x"), ("--format", "caption"), ("--format", "jsonl")):
+        celforge("caption", tmp_path, *flags)
+        assert (tmp_path / name).read_bytes() == "tree".encode("utf-16"), flags
+
+
 @pytest.mark.parametrize("name", ["a.TXT", "A.txt", "a.Caption"])
 def test_a_caption_in_another_spelling_is_a_person_s_and_ends_nothing(
     celforge: Celforge, tmp_path: Path, name: str
