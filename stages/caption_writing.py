@@ -218,7 +218,7 @@ class Writer:
         target = caption_paths(file.path)[self.suffix]
         if stands is not None and stands.path != target:
             stands = None  # of another spelling: dropped
-        if stands is None or stands.text != text:  # the same words of a person stay a person's
+        if stands is None or stands.text != text or not stands.is_ours:
             self.texts.append((file, target, text))
         if target not in self.planned and (stands is None or stands.text != text):
             self.planned.add(target)

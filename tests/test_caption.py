@@ -528,7 +528,7 @@ def test_a_person_s_words_stay_a_person_s_after_an_overwriting_run_wrote_the_sam
 ) -> None:
     described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9}}, "b.png": {"tags": {"day": 1}}})
     (tmp_path / name).write_bytes("tree".encode("utf-16"))
-    celforge("sync", tmp_path)  # the picture's only tag is now tree, and celforge writes what stands there
+    celforge("sync", tmp_path)  # its only tag is now tree, and celforge writes what stands there
     celforge("caption", tmp_path, "--overwrite")
     assert (tmp_path / "b.txt").read_text() == "day"
     assert celforge("undo", tmp_path).exit_code == 0
