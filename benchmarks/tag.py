@@ -33,7 +33,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
 from pipeline.batches import run_in_batches  # noqa: E402 - found by the path above
-from pipeline.images import read_pixels  # noqa: E402 - found by the path above
+from pipeline.images import Room, read_pixels  # noqa: E402 - found by the path above
 from pipeline.tagging.pixels import Fit, Recipe, prepare_picture  # noqa: E402 - found by the path above
 from pipeline.tagging.probabilities import pack  # noqa: E402 - found by the path above
 
@@ -71,8 +71,11 @@ def kohya_pixels(path: Path) -> np.ndarray:
     return cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
+ROOM = Room()
+
+
 def our_pixels(path: Path, recipe: Recipe = KOHYA, *, fast: bool = False) -> np.ndarray:
-    decoded = read_pixels(path, reduce_to_px=2 * SIZE if fast else None)
+    decoded = read_pixels(path, reduce_to_px=2 * SIZE if fast else None, room=ROOM)
     return prepare_picture(decoded, recipe, SIZE)
 
 
@@ -86,9 +89,9 @@ def cpu_ms(work: Callable[[Path], Any], paths: Sequence[Path]) -> float:
 
 def bare_decode(path: Path) -> np.ndarray:
     """What no way of reading the same pixels can do without."""
-    import cv2
+    import simplejpeg
 
-    return cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return simplejpeg.decode_jpeg(path.read_bytes(), "RGB")
 
 
 def bare_area(path: Path) -> Callable[[Path], Any]:

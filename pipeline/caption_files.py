@@ -6,8 +6,9 @@ one is a person's, or another tool's: it is read into the catalogue, and never o
 
 import codecs
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,67 @@ def caption_paths(image_path: Path) -> dict[str, Path]:
     return {suffix: image_path.with_suffix(suffix) for suffix in SUFFIXES}
 
 
-def read_captions(catalog: Catalog, file: MediaFile) -> dict[str, CaptionFile]:
-    """The caption files beside a picture, by suffix.
+@dataclass(slots=True)
+class Spellings:
+    """Finds `a.TXT` and `A.txt` where `a.txt` is looked for: on Windows and macOS they are one file."""
+
+    _folders: dict[str, dict[str, str]] = field(default_factory=dict)  # folder: {key: name}, captions only
+
+    def other(self, path: Path) -> Path | None:
+        """A file whose name differs in letter case or accents only.
+
+        Raises:
+            OSError: the folder cannot be listed.
+        """
+        folder = str(path.parent)
+        if folder not in self._folders:
+            names = (name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))
+            self._folders[folder] = {path_key(name): name for name in names}
+        name = self._folders[folder].get(path_key(path.name), path.name)
+        return None if name == path.name else path.with_name(name)
+
+
+def read_captions(
+    catalog: Catalog, file: MediaFile, spellings: Spellings, facts: Mapping[str, Sequence[Fact]]
+) -> dict[str, CaptionFile]:
+    """The caption files beside a picture, by suffix; one in another spelling is a person's.
+
+    Args:
+        facts: what is known of the picture, its captions among it.
 
     Raises:
         OSError: one is there and cannot be read.
     """
     found = {}
-    for suffix, path in caption_paths(file.path).items():
+    for suffix, wanted in caption_paths(file.path).items():
+        path: Path | None = wanted
         try:
-            with path.open("rb") as opened:
-                data = opened.read(MAX_BYTES + 1)
+            data = _read_start(wanted)
         except FileNotFoundError:
-            continue
-        found[suffix] = _caption_file(catalog, file, path, data)
+            if (path := spellings.other(wanted)) is None:
+                continue
+            data = _read_start(path)
+        caption = _caption_file(catalog, file, path or wanted, data)
+        if path != wanted or is_word_of_a_person(caption.text, facts):
+            caption = replace(caption, is_ours=False)
+        found[suffix] = caption
     return found
+
+
+def is_word_of_a_person(text: str | None, facts: Mapping[str, Sequence[Fact]]) -> bool:
+    """Whether a person said this caption after celforge wrote its last one.
+
+    celforge may have written the very same words once, in a run that `celforge undo` took back.
+    """
+    told = facts.get(CAPTION, ())
+    by_hand = [fact.run_id or 0 for fact in told if fact.by_hand and fact.value == text]
+    written = [fact.run_id or 0 for fact in told if fact.source == CAPTIONER]
+    return bool(by_hand) and max(by_hand) > max(written, default=-1)
+
+
+def _read_start(path: Path) -> bytes:
+    with path.open("rb") as opened:
+        return opened.read(MAX_BYTES + 1)
 
 
 def _caption_file(catalog: Catalog, file: MediaFile, path: Path, data: bytes) -> CaptionFile:

@@ -9,8 +9,10 @@ import hashlib
 import inspect
 import io
 import json
+import logging
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,19 @@ _COMMIT = re.compile(r"[/\\]snapshots[/\\]([0-9a-f]{40})[/\\]")
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """One file of a model repository."""
+    """One file of a model repository.
+
+    Args:
+        instead: what a person can do where the hub does not give it, as the end of a sentence: the caller
+            knows by which option a model on disk is named.
+    """
 
     repo: str  # owner/name
     path: str  # inside the repository
     revision: str | None = None  # a commit; None follows the main branch until the first download
     sha256: str | None = None
     size_bytes: int | None = None
+    instead: str = "take another model"
 
     @property
     def key(self) -> str:
@@ -102,7 +110,7 @@ def fetch(file: HubFile, ledger: Ledger) -> Path:
     path = _cached(file, revision) or _download(file, revision)
     found, wanted = ledger.sha256(path), known_sha256(file, ledger)
     if wanted is not None and found != wanted:
-        hint = f"delete {path.resolve()} and run again; if it stays so, take another tagger"
+        hint = f"delete {path.resolve()} and run again; if it stays so, {file.instead}"
         raise HubError(
             f"{file.path} of {file.repo} is not the file that is pinned: its sha256 is {found}, not {wanted}",
             hint=hint,
@@ -129,7 +137,7 @@ def _download(file: HubFile, revision: str | None) -> Path:
     from huggingface_hub import errors, hf_hub_download
 
     LOG.info("downloading %s of %s%s", file.path, file.repo, _size_text(file.size_bytes))
-    with _bar(file) as bar:
+    with _hub_log_held_back(), _bar(file) as bar:
         options: dict[str, Any] = {"revision": revision}
         if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
             options["tqdm_class"] = _bar_class(bar)
@@ -138,7 +146,7 @@ def _download(file: HubFile, revision: str | None) -> Path:
         except errors.GatedRepoError as error:
             raise _gated(file) from error
         except errors.RepositoryNotFoundError as error:
-            hint = "see that the name is right; a private one needs: hf auth login"
+            hint = f"see that the name is right; a private one needs: hf auth login; or {file.instead}"
             raise HubError(f"there is no model {file.repo} on the hub", hint=hint) from error
         except errors.RevisionNotFoundError as error:
             raise _missing(file, f"has no revision {revision}") from error
@@ -152,6 +160,29 @@ def _download(file: HubFile, revision: str | None) -> Path:
             if describe(error).is_disk_full:
                 raise DiskFullError(f"no room for {file.path} of {file.repo}", hint="set HF_HOME") from error
             raise _offline(file, error) from error
+
+
+@contextmanager
+def _hub_log_held_back() -> Iterator[None]:
+    """What huggingface_hub remarks goes into our log; that it tries again is said once, in our words."""
+    logger = logging.getLogger("huggingface_hub")
+    handlers, propagates = logger.handlers[:], logger.propagate
+    logger.handlers[:], logger.propagate = [_HubRemarks()], False
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate = handlers, propagates
+
+
+class _HubRemarks(logging.Handler):
+    has_said = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        LOG.debug("huggingface_hub: %s", text)
+        if "Retrying" in text and not self.has_said:
+            self.has_said = True
+            LOG.info("the hub does not answer; trying again for half a minute")
 
 
 def _bar(file: HubFile) -> AbstractContextManager[console.Counter]:
@@ -182,17 +213,20 @@ def _gated(file: HubFile) -> HubError:
     from huggingface_hub import constants
 
     page = f"{constants.ENDPOINT}/{file.repo}"
-    hint = f"accept its terms at {page}, then: hf auth login; or take another tagger"
+    hint = f"accept its terms at {page}, then: hf auth login; or {file.instead}"
     return HubError(f"{file.repo} is gated: its owner wants to know who downloads it", hint=hint)
 
 
 def _missing(file: HubFile, what: str) -> HubError:
-    hint = "it was moved or deleted; give a local folder with the files: --tagger FOLDER"
+    hint = f"it was moved or deleted; {file.instead}"
     return HubError(f"{file.repo} on the hub {what}", hint=hint)
 
 
 def _offline(file: HubFile, error: Exception) -> HubError:
     at = f" --revision {file.revision}" if file.revision else ""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    hint = f"where there is a network: hf download {file.repo} {file.path}{at}; or give a folder of your own"
+    root: BaseException = error
+    while (deeper := root.__cause__ or root.__context__) is not None:
+        root = deeper  # the hub's own words for a missing network say nothing of what failed
+    first = (str(root).strip().splitlines() or [type(root).__name__])[0]
+    hint = f"where there is a network: hf download {file.repo} {file.path}{at}; or {file.instead}"
     return HubError(f"{file.path} of {file.repo} is not on this disk, and the hub gave: {first}", hint=hint)

@@ -149,7 +149,14 @@ def open_session(
     onnxruntime = _import_onnxruntime()
     name = _checked_name(model)
     unusable = {} if has_nvidia_driver() else dict.fromkeys(("cuda", "tensorrt"), Refusal(_NO_DRIVER))
-    choice = choose_providers(device, onnxruntime.get_available_providers(), unusable=unusable)
+    conflict = distribution_conflict(list(onnxruntime_distributions()))
+    try:
+        choice = choose_providers(device, onnxruntime.get_available_providers(), unusable=unusable)
+    except DeviceError as error:
+        if conflict is None:
+            raise
+        message = f"{error.message}; {conflict.reason}"
+        raise DeviceError(message, hint=what_to_type(conflict)) from error
     source = model if isinstance(model, bytes) else str(model)
     with _quiet(onnxruntime):
         missing = _preload_cuda(onnxruntime, choice.requested)
@@ -161,14 +168,15 @@ def open_session(
         provider: _explain(provider, text, missing, onnxruntime) for provider, text in failures.items()
     }
     if device != "auto" and choice.requested[0] in refusals:
-        raise _did_not_start(device, unusable.get(device) or refusals[choice.requested[0]])
+        raise _did_not_start(device, unusable.get(device) or refusals[choice.requested[0]], conflict)
     session = _describe(name, raw, choice, refusals, _errors_of(onnxruntime))
     _say(session, refusals)
+    if conflict is not None and device == "auto" and session.device == "cpu":
+        LOG.warning("%s; %s", conflict.reason, what_to_type(conflict))
     return session
 
 
-def _did_not_start(device: Device, refusal: Refusal) -> DeviceError:
-    conflict = distribution_conflict(list(onnxruntime_distributions()))
+def _did_not_start(device: Device, refusal: Refusal, conflict: Refusal | None) -> DeviceError:
     hint = what_to_type(conflict or refusal) or "take --device auto"
     reason = f"{refusal.reason}; {conflict.reason}" if conflict else refusal.reason
     return DeviceError(f"--device {device} did not start: {reason}", hint=hint)
@@ -291,9 +299,8 @@ def _tensorrt_options(cache_folder: Path | None, *, half_precision: bool) -> dic
 def _errors_of(onnxruntime: Any) -> tuple[type[Exception], ...]:
     """What a session may raise: the binding's classes share no base but Exception."""
     state = onnxruntime.capi.onnxruntime_pybind11_state
-    names = ("EPFail", "EngineError", "Fail", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile")
-    found = [getattr(state, name, None) for name in (*names, "NotImplemented", "RuntimeException")]
-    return (RuntimeError, *(error for error in found if error is not None))
+    found = [one for one in vars(state).values() if isinstance(one, type) and issubclass(one, Exception)]
+    return (RuntimeError, *found)
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,9 +8,11 @@ and is never changed. `000012-dedupe.log` beside it grows by one line for each s
 import base64
 import json
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,42 +125,59 @@ def write_journal(
 
 
 class Steps:
-    """The steps and rows of a journal on the disk; each line is understood when it is asked for."""
+    """The steps and rows of a journal on the disk; each line is read when it is asked for.
+
+    A journal holds all that is written, which for 100,000 captions is more than memory should.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._path = journal.path
         self._num_steps = journal.num_steps
-        self._lines = journal.path.read_bytes().split(b"\n")[1:-1]
-        if len(self._lines) != journal.num_steps + journal.num_rows:
-            raise _damaged(journal.path, f"has {len(self._lines)} of its lines")
+        self._starts = array("Q")  # where each line begins, in bytes
+        with journal.path.open("rb") as file:
+            start = len(file.readline())  # the header
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._starts.append(start)
+                start += len(line)
+        if len(self._starts) != journal.num_steps + journal.num_rows:
+            raise _damaged(journal.path, f"has {len(self._starts)} of its lines")
 
     def __len__(self) -> int:
         return self._num_steps
 
     def __getitem__(self, index: int) -> Step:
-        record = self._record(index)
+        return self._step(index, next(self._records(index)))
+
+    def __iter__(self) -> Iterator[Step]:
+        records = islice(self._records(0), self._num_steps)
+        return (self._step(index, record) for index, record in enumerate(records))
+
+    def rows(self) -> list[RowStep]:
+        """The changes of the catalogue."""
+        return [
+            RowStep(record["table"], tuple(record["key"]), record["before"], record["after"])
+            for record in self._records(self._num_steps)
+        ]
+
+    def _step(self, index: int, record: dict[str, Any]) -> Step:
         try:
             return step_of(record)
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(self._path, f"line {index + 2} is not understood") from error
 
-    def __iter__(self) -> Iterator[Step]:
-        return (self[index] for index in range(len(self)))
-
-    def rows(self) -> list[RowStep]:
-        """The changes of the catalogue."""
-        records = [self._record(index) for index in range(self._num_steps, len(self._lines))]
-        return [
-            RowStep(record["table"], tuple(record["key"]), record["before"], record["after"])
-            for record in records
-        ]
-
-    def _record(self, index: int) -> dict[str, Any]:
-        try:
-            record: dict[str, Any] = json.loads(self._lines[index])
-        except ValueError as error:
-            raise _damaged(self._path, f"line {index + 2} is not JSON") from error
-        return record
+    def _records(self, first: int) -> Iterator[dict[str, Any]]:
+        """Every line from one on."""
+        if first == len(self._starts):
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._starts[first])
+            for index in range(first, len(self._starts)):
+                try:
+                    record: dict[str, Any] = json.loads(file.readline())
+                except ValueError as error:
+                    raise _damaged(self._path, f"line {index + 2} is not JSON") from error
+                yield record
 
 
 class Log:

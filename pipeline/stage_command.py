@@ -12,6 +12,7 @@ from pipeline.command_table import JOB_SECTION, load, section_names
 from pipeline.console import LOG
 from pipeline.flags import click_options, take_flags
 from pipeline.job import JobSettings, Report, open_job
+from pipeline.layouts.captions import tag_text
 from pipeline.project import find_project, load_toml, section_of
 from pipeline.report import Details, Part, Table
 from pipeline.settings import Resolved, resolve
@@ -129,10 +130,7 @@ def _write_part(part: Part) -> None:
 
 def _value_text(value: Any) -> str:
     if isinstance(value, dict):
-        return (
-            ", ".join(f"{name.replace('_', ' ')} {_value_text(part)}" for name, part in value.items())
-            or "none"
-        )
+        return ", ".join(f"{tag_text(name)} {_value_text(part)}" for name, part in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         more = len(value) - LIST_SHOWN
         shown = [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.caption_files import CAPTION, shared_captions
+from pipeline.caption_files import CAPTION, Spellings, read_captions, shared_captions
 from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import MediaFile
 from pipeline.characters import Character, NameBook, characters_of_job
@@ -20,10 +20,10 @@ from pipeline.job import Job, Report, no_images
 from pipeline.known_facts import all_facts
 from pipeline.layouts.captions import DEFAULT_SEPARATOR, tag_key, tag_text
 from pipeline.plan import Plan
-from pipeline.settings import option
+from pipeline.settings import nearest, option
 from stages.caption_choice import ChoiceRules, Chooser
 from stages.caption_text import FIELDS, Field, TextRules, check_template
-from stages.caption_writing import Writer, plan_side_file
+from stages.caption_writing import Facts, Writer, plan_side_file
 from stages.captioners import STEP, load_captioner
 from stages.core_tags import (
     CORE_FILE,
@@ -73,6 +73,12 @@ class Settings:
     artist_prob: float = option(0.0, "Share with by ARTIST.", min=0, max=1, only_if=PLAIN)
     rating_prob: float = option(1.0, "Share with the rating.", min=0, max=1, only_if=PLAIN)
     crop_prob: float = option(1.0, "Share of crops that say so.", min=0, max=1, only_if=PLAIN)
+    meta_tags_prob: float = option(
+        1.0, "Share with meta tags, where order names them.", min=0, max=1, only_if=PLAIN
+    )
+    description_prob: float = option(
+        1.0, "Share with the description, where order names it.", min=0, max=1, only_if=PLAIN
+    )
     tags_prob: float = option(1.0, "Share with tags.", min=0, max=1, only_if=PLAIN)
     ratings: tuple[str, ...] = option(("explicit",), "Ratings that are written.")
     sort: Literal["score", "shuffle", "original"] = option(
@@ -159,6 +165,11 @@ def run(job: Job, settings: Settings) -> Report:
         by_content.setdefault(file.id, []).append(file)
     asked = _picture_asked_for(job, settings.why, files)
     chooser.prepare(job.catalog, list(by_content))
+    if settings.core_tags is not None and not chooser.rules.needs_core:
+        job.warn(f"core_tags has no effect: prune is {settings.prune}, and no file of core tags is written")
+    for name in sorted(set(chooser.rules.core or ()) - chooser.known_names):
+        near = nearest(name, chooser.known_names)
+        job.warn(f"{settings.core_tags} names {name}, who is in no picture" + (f": {near}?" if near else ""))
     if asked is not None:
         return _tell_why(job, chooser, asked)
     if settings.captioner:
@@ -179,12 +190,21 @@ def check(settings: Settings) -> None:
         and settings.separator.strip() in settings.keep_tokens_separator
     ):
         raise SettingsError("keep_tokens_separator holds the separator itself", hint='such as "|||"')
+    for word in settings.trigger_words:
+        if settings.separator.strip() in word:
+            hint = "give each word by itself: --trigger-words one --trigger-words two"
+            raise SettingsError(f'the trigger word "{word}" holds the separator', hint=hint)
     if len(set(settings.order)) != len(settings.order):
         raise SettingsError("order names a field twice")
     if settings.template:
         check_template(settings.template)
     elif settings.keep_tokens_separator and settings.keep_before not in settings.order:
         raise SettingsError(f"keep_before is {settings.keep_before}, which order leaves out")
+    for name in ("meta_tags", "description"):
+        if not settings.template and getattr(settings, f"{name}_prob") < 1 and name not in settings.order:
+            raise SettingsError(
+                f"{name}_prob has no effect: order leaves out {name}", hint=f"add {name} to order"
+            )
     used = "{description}" in settings.template if settings.template else "description" in settings.order
     if settings.captioner and not used:
         hint = "add description to order, or {description} to the template"
@@ -373,12 +393,22 @@ def _tell_why(job: Job, chooser: Chooser, file: MediaFile) -> Report:
         {
             "picture": file.relative,
             "caption": composed.text,
+            "on_disk": _on_disk(job, file, facts),
             "tokens": composed.tokens,
             "known": said,
             "left_out": {tag_text(one.tag): _reason(one.reason, one.detail) for one in composed.dropped},
         }
     )
     return report
+
+
+def _on_disk(job: Job, file: MediaFile, facts: Facts) -> dict[str, str]:
+    """The captions that stand there now, and whose they are: a person's stays as it is."""
+    stand: dict[str, str] = {}
+    for one in read_captions(job.catalog, file, Spellings(), facts).values():
+        whose = "celforge's" if one.is_ours else "a person's or another tool's: stays"
+        stand[one.path.name] = f"{one.problem if one.text is None else repr(one.text)} ({whose})"
+    return stand
 
 
 def _reason(reason: str, detail: str) -> str:

@@ -16,7 +16,9 @@ from pipeline.caption_files import (
     CAPTIONER,
     CaptionFile,
     Edit,
+    Spellings,
     caption_paths,
+    is_word_of_a_person,
     last_caption,
     note_written,
     read_captions,
@@ -98,7 +100,8 @@ class Writer:
     problems: list[str] = field(default_factory=list)
     lines: Lines | None = None  # of captions.jsonl
     planned: set[Path] = field(default_factory=set)  # files that are written or dropped
-    blank: list[MediaFile] = field(default_factory=list)
+    blank: list[tuple[MediaFile, list[str]]] = field(default_factory=list)  # and its captions of earlier runs
+    spellings: Spellings = field(default_factory=Spellings)
     side_texts: dict[str, str] = field(default_factory=dict)  # path below the root: text
 
     def take(self, places: Sequence[MediaFile], facts: Facts) -> None:
@@ -113,7 +116,7 @@ class Writer:
                 )
                 continue
             try:
-                found = read_captions(self.job.catalog, file)
+                found = read_captions(self.job.catalog, file, self.spellings, facts)
             except OSError as error:
                 self.job.fail(file, NoCaptionError(f"{file.relative}: its caption: {error.strerror}"))
                 continue
@@ -127,7 +130,7 @@ class Writer:
             if composed.text:
                 self._write(file, found, composed, facts)
             else:
-                self.blank.append(file)
+                self.blank.append((file, [one.path.name for one in found.values()]))
 
     def _take_theirs(self, file: MediaFile, theirs: Sequence[CaptionFile], facts: Facts) -> bool:
         """Read captions that are not ours; returns whether they stay."""
@@ -147,7 +150,10 @@ class Writer:
     def _take_their_line(self, file: MediaFile, facts: Facts) -> bool:
         """Read a line of captions.jsonl that is not ours; returns whether it stays."""
         stands = self.lines.texts.get(self._inside(file)) if self.lines is not None else None
-        if stands is None or self.job.catalog.is_ours(file.content, text_sha256(stands)):
+        if stands is None:
+            return False
+        is_ours = self.job.catalog.is_ours(file.content, text_sha256(stands))
+        if is_ours and not is_word_of_a_person(stands, facts):
             return False
         self._note_edit(file, stands, facts)
         if self.is_overwriting:
@@ -169,17 +175,20 @@ class Writer:
     ) -> None:
         text = composed.text
         self.tally.add(composed)
+        own = caption_paths(file.path).get(self.suffix)  # none, where all captions lie in one file
+        is_dropping = False
+        for one in found.values():
+            if one.path != own and one.path not in self.planned:
+                self.planned.add(one.path)
+                where = JSONL_NAME if own is None else own.name
+                self.actions.append(Drop(one.path, f"the caption is in {where} now"))
+                is_dropping = True
         if self.lines is not None:
             self.texts.append((file, file.path, text))
-            state = WRITTEN if self.lines.set(self._inside(file), text) else UNCHANGED
+            is_new = self.lines.set(self._inside(file), text)
         else:
-            state = self._plan_file(file, found.get(self.suffix), text)
-        for suffix, one in found.items():
-            if suffix != self.suffix and one.path not in self.planned:
-                self.planned.add(one.path)
-                where = JSONL_NAME if self.lines is not None else file.path.with_suffix(self.suffix).name
-                self.actions.append(Drop(one.path, f"the caption is in {where} now"))
-                state = WRITTEN
+            is_new = self._plan_file(file, found.get(self.suffix), text)
+        state = WRITTEN if is_new or is_dropping else UNCHANGED
         told = next((one.value for one in facts.get(CAPTION, ()) if one.source == CAPTIONER), None)
         if told != text or last_caption(facts) != text:
             self.actions.append(SetFact(file.content, CAPTION, text, CAPTIONER))
@@ -196,23 +205,25 @@ class Writer:
         if self.blank and not self.tally.tokens and KEPT not in self.outcomes:
             hint = "tag the pictures or name their characters first: celforge identify"
             raise InputError(f"nothing is known of any picture in {self.job.folder}", hint=hint)
-        for file in self.blank:
+        for file, stand in self.blank:
             hint = "tag it or name its characters first"
-            self.job.fail(file, NoCaptionError(f"nothing is known of {file.relative}", hint=hint))
+            stays = f"; {' and '.join(stand)} of an earlier time stays" if stand else ""
+            self.job.fail(file, NoCaptionError(f"nothing is known of {file.relative}{stays}", hint=hint))
         if self.lines is not None:
             write = self.lines.plan([self._inside(file) for file in files])
             self.actions += [] if write is None else [write]
 
-    def _plan_file(self, file: MediaFile, stands: CaptionFile | None, text: str) -> str:
-        """Plan the caption file of a picture, once for all copies beside each other."""
+    def _plan_file(self, file: MediaFile, stands: CaptionFile | None, text: str) -> bool:
+        """Plan the caption file of a picture, once for all copies beside each other; whether it changes."""
         target = caption_paths(file.path)[self.suffix]
+        if stands is not None and stands.path != target:
+            stands = None  # of another spelling: dropped
         if stands is None or stands.text != text or not stands.is_ours:
             self.texts.append((file, target, text))
         if target not in self.planned and (stands is None or stands.text != text):
             self.planned.add(target)
             self.actions.append(Write(target, text, expects=None if stands is None else stands.sha256))
-            return WRITTEN
-        return WRITTEN if target in self.planned else UNCHANGED
+        return target in self.planned
 
     def _inside(self, file: MediaFile) -> str:
         return file.path.relative_to(self.job.folder).as_posix()

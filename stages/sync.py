@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.caption_files import HAND, read_captions, read_edit, shared_captions, text_sha256
+from pipeline.caption_files import (
+    HAND,
+    Spellings,
+    read_captions,
+    read_edit,
+    shared_captions,
+    text_sha256,
+)
 from pipeline.caption_lines import JSONL_NAME, Lines
 from pipeline.catalog import Fact, MediaFile, below, split
 from pipeline.characters import NameBook, characters_of_job
@@ -120,6 +127,7 @@ class Sync:
     removed: Counter[str] = field(default_factory=Counter)
     differing: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    spellings: Spellings = field(default_factory=Spellings)
     lines: dict[Path, Lines | None] = field(default_factory=dict)  # folder: its captions.jsonl
 
     def take(self, places: Sequence[MediaFile], facts: dict[str, list[Fact]]) -> None:
@@ -171,7 +179,9 @@ class Sync:
 
     def _take_caption(self, places: Sequence[MediaFile], facts: dict[str, list[Fact]]) -> None:
         edited = [
-            (file, text) for file in places for text in (*self._edited_texts(file), *self._edited_lines(file))
+            (file, text)
+            for file in places
+            for text in (*self._edited_texts(file, facts), *self._edited_lines(file))
         ]
         if len({text for _, text in edited}) > 1:
             told = " and ".join(file.relative for file, _ in edited)
@@ -188,12 +198,12 @@ class Sync:
             self.removed.update(edit.removed)
             self._show([file], "caption", edit.text, "edited by hand")
 
-    def _edited_texts(self, file: MediaFile) -> Iterator[str]:
+    def _edited_texts(self, file: MediaFile, facts: dict[str, list[Fact]]) -> Iterator[str]:
         if file.relative in self.sharing:
             self.unread.append(f"{file.relative}: shares its caption with {self.sharing[file.relative]}")
             return
         try:
-            captions = read_captions(self.job.catalog, file)
+            captions = read_captions(self.job.catalog, file, self.spellings, facts)
         except OSError as error:
             reason = f"its caption cannot be read: {error.strerror}"
             self.job.fail(file, InputError(f"{file.relative}: {reason}"))

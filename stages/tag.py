@@ -15,7 +15,7 @@ from pipeline.errors import SettingsError
 from pipeline.hub import Ledger
 from pipeline.job import Job, Report, no_images
 from pipeline.mapped import RESULT_CHUNK, Mapped
-from pipeline.settings import Json, canonical_json, option
+from pipeline.settings import Json, option
 
 if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pipeline.tagging.probabilities import Rule, Selector
 
 ENTRIES_PATH = Path(__file__).with_name("taggers.toml")
+# much quicker than INSERT OR REPLACE, which takes the old row out first
+_NOTE = """INSERT INTO facts (media_id, name, source, value, by_hand, run_id) VALUES (?, ?, ?, ?, 0, ?)
+           ON CONFLICT DO UPDATE SET value = excluded.value, by_hand = 0, run_id = excluded.run_id"""
 Category = Literal["general", "character", "copyright", "artist", "meta", "rating"]
 
 
@@ -92,6 +95,8 @@ def run(job: Job, settings: Settings) -> Report:
     _refuse_namesakes([tagger.name for tagger in taggers])
     rules = [rule_of(settings, tagger.entry) for tagger in taggers]
     _refuse_unknown_tags(rules[0].by_tag if rules else {}, taggers)
+    for text in without_effect(settings, taggers):
+        job.warn(text)
     selector = Selector(
         [(tagger.labels, rule) for tagger, rule in zip(taggers, rules, strict=True)], settings.combine
     )
@@ -166,6 +171,39 @@ def _refuse_unknown_tags(by_tag: Mapping[str, float], taggers: "Sequence[Tagger]
             raise SettingsError(f'tag_threshold names "{name}", which no tagger here knows', hint=hint)
 
 
+def without_effect(settings: Settings, taggers: "Sequence[Tagger]") -> Iterator[str]:
+    """What was asked for that changes nothing, as sentences."""
+    from pipeline.tagging.labels import CATEGORIES
+
+    wanted = set(settings.categories) & {CATEGORIES[at] for one in taggers for at in one.kinds}
+    by_threshold = wanted - set(settings.mcut) - {"rating"}
+    asked = {
+        "threshold": (settings.threshold, {"general"}),
+        "character_threshold": (settings.character_threshold, {"character"}),
+        "other_threshold": (settings.other_threshold, {"copyright", "artist", "meta"}),
+    }
+    for name, (value, kinds) in asked.items():
+        if value is not None and not kinds & by_threshold:
+            cut = kinds & wanted & set(settings.mcut)
+            why = "mcut cuts these tags" if cut else f"no {' or '.join(sorted(kinds))} tags are taken"
+            yield f"{name} has no effect: {why}"
+    for kind in settings.mcut:
+        if kind not in wanted - {"rating"}:
+            why = "the likeliest one is taken" if kind == "rating" else f"no {kind} tags are taken"
+            yield f"mcut {kind} has no effect: {why}"
+    known = {
+        name: CATEGORIES[at]
+        for one in taggers
+        for name, at in zip(one.labels.names, one.labels.categories, strict=True)
+        if settings.tag_threshold
+    }
+    for name, _ in map(_tag_threshold, settings.tag_threshold):
+        if known[name] not in wanted - {"rating"}:
+            yield f"tag_threshold {name} has no effect: no {known[name]} tags are taken by thresholds"
+    if len(taggers) == 1 and settings.combine != "mean":
+        yield f"combine {settings.combine} has no effect: there is one tagger"
+
+
 def _probabilities(
     job: Job, tagger: "Tagger", files: "Sequence[MediaFile]", options: "Options"
 ) -> Mapped[bytes]:
@@ -192,21 +230,21 @@ def note_facts(job: Job, kept: Sequence[Mapped[bytes]], selector: "Selector", so
         job.check_stop()
         said: list[tuple[object, ...]] = []
         taken_back: list[tuple[int, str, str]] = []
-        for file, values in chunk:
-            facts = selector.facts(values)
-            facts.setdefault("tags", {})  # seen, and nothing found: not the same as never tagged
+        selected = selector.select([values for _, values in chunk])
+        for (file, _), selection in zip(chunk, selected, strict=True):
+            texts = {"tags": "{}"} | selection.texts  # seen, and nothing found: not the same as never tagged
             for name in names:
                 if (file.id, name, source) in by_hand:
                     continue
-                if name in facts:
-                    said.append((file.id, name, source, canonical_json(facts[name]), 0, job.run_id))
+                if name in texts:
+                    said.append((file.id, name, source, texts[name], job.run_id))
                 elif (file.id, name) in noted:
                     taken_back.append((file.id, name, source))
-            counts.append(len(facts["tags"]))  # type: ignore[arg-type]
-            ratings[str(facts.get("rating", "none"))] += 1
+            counts.append(selection.num_tags)
+            ratings[selection.rating or "none"] += 1
             hand_edited += file.id in edited
         with job.catalog.transaction():  # thousands of rows at once are much quicker than one by one
-            job.catalog.execute_many("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?, ?)", said)
+            job.catalog.execute_many(_NOTE, said)
             clear = "DELETE FROM facts WHERE media_id = ? AND name = ? AND source = ?"
             job.catalog.execute_many(clear, taken_back)
             job.settle_all((file for file, _ in chunk), "kept")

@@ -153,6 +153,19 @@ def test_draws_depend_on_seed_and_picture_only(celforge: Celforge, tmp_path: Pat
     assert captions(tmp_path) != again
 
 
+def test_meta_tags_and_descriptions_are_drawn_as_other_fields(celforge: Celforge, tmp_path: Path) -> None:
+    said = {"tags": {"smile": 1}, "meta_tags": {"highres": 0.9}, "description": "a girl"}
+    described(celforge, tmp_path, {f"{number:02}.png": said for number in range(40)})
+    order = [f"--order={name}" for name in ("meta_tags", "description", "tags")]
+    celforge("caption", tmp_path, *order, "--meta-tags-prob", "0.5", "--description-prob", "0")
+    texts = list(captions(tmp_path).values())
+    assert set(texts) == {"highres, smile", "smile"}
+    assert 8 <= texts.count("smile") <= 32
+    answer = celforge("caption", tmp_path, "--description-prob", "0.5")
+    assert answer.exit_code == 2
+    assert "description_prob has no effect: order leaves out description" in answer.stderr
+
+
 def test_a_shuffled_caption_keeps_the_surest_tags(celforge: Celforge, tmp_path: Path) -> None:
     described(celforge, tmp_path, many(6))
     celforge("caption", tmp_path, "--sort", "shuffle", "--max-tags", "3")
@@ -278,6 +291,14 @@ def test_core_tags_of_a_file_count_over_counting(celforge: Celforge, tmp_path: P
     core.write_text('{"sabine": {"kept": [], "dropped": ["hat"], "emb_init": []}}')
     celforge("caption", tmp_path, "--core-tags", core)
     assert captions(tmp_path)["s0.txt"] == "sabine, solo, 1girl, pink hair, twintails, smile"
+    core.write_text('{"sabin": {"dropped": ["hat"]}}')
+    answer = celforge("caption", tmp_path, "--core-tags", core, "--json")
+    assert answer.json["warnings"] == [f"{core} names sabin, who is in no picture: sabine?"]
+    core.write_text('{"sabine": {"dropped": ["hat"]}}')
+    answer = celforge("caption", tmp_path, "--core-tags", core, "--prune", "minimal", "--json")
+    assert answer.json["warnings"] == [
+        "core_tags has no effect: prune is minimal, and no file of core tags is written"
+    ]
 
 
 def test_files_of_core_tags_wildcards_and_embeddings(celforge: Celforge, tmp_path: Path) -> None:
@@ -333,7 +354,16 @@ def test_why_tells_what_was_left_out_and_writes_nothing(celforge: Celforge, tmp_
         "hat": "beyond max_tags",
     }
     assert told["known"]["characters"] == "['sabine'] (tagger)"
+    assert told["on_disk"] == {}
     assert captions(tmp_path) == {}
+    celforge("caption", tmp_path)
+    assert celforge("caption", tmp_path, "--why", tmp_path / "a.png", "--json").json["on_disk"] == {
+        "a.txt": "'sabine, solo, 1girl, text, hat' (celforge's)"
+    }
+    (tmp_path / "a.txt").write_text("mine")
+    assert celforge("caption", tmp_path, "--why", tmp_path / "a.png", "--json").json["on_disk"] == {
+        "a.txt": "'mine' (a person's or another tool's: stays)"
+    }
     answer = celforge("caption", tmp_path, "--why", tmp_path / "b.png")
     assert answer.exit_code == 2
     assert "is not a picture below" in answer.stderr
@@ -492,6 +522,42 @@ def test_overwrite_writes_over_it_with_what_the_edit_said_and_undo_brings_it_bac
     assert (tmp_path / "a.txt").read_bytes() == edited
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.caption"])
+def test_a_person_s_words_stay_a_person_s_after_an_overwriting_run_wrote_the_same(
+    celforge: Celforge, tmp_path: Path, name: str
+) -> None:
+    described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9}}, "b.png": {"tags": {"day": 1}}})
+    (tmp_path / name).write_bytes("tree".encode("utf-16"))
+    celforge("sync", tmp_path)  # its only tag is now tree, and celforge writes what stands there
+    celforge("caption", tmp_path, "--overwrite")
+    assert (tmp_path / "b.txt").read_text() == "day"
+    assert celforge("undo", tmp_path).exit_code == 0
+    for flags in ((), ("--trigger-words", "x"), ("--format", "caption"), ("--format", "jsonl")):
+        celforge("caption", tmp_path, *flags)
+        assert (tmp_path / name).read_bytes() == "tree".encode("utf-16"), flags
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "A.txt", "a.Caption"])
+def test_a_caption_in_another_spelling_is_a_person_s_and_ends_nothing(
+    celforge: Celforge, tmp_path: Path, name: str
+) -> None:
+    described(celforge, tmp_path, {"a.png": {"tags": {"smile": 1}}, "b.png": {"tags": {"day": 1}}})
+    (tmp_path / name).write_bytes(HAND)
+    answer = celforge("caption", tmp_path)
+    assert answer.exit_code == 0, answer.stderr
+    assert (tmp_path / name).read_bytes() == HAND
+    assert sorted(path.name for path in tmp_path.iterdir() if "png" not in path.name) == sorted(
+        [".celforge", name, "b.txt"]
+    )
+    celforge("sync", tmp_path)
+    answer = celforge("caption", tmp_path, "--overwrite")
+    assert answer.exit_code == 0, answer.stderr
+    assert captions(tmp_path)["a.txt"] == "all mine"
+    assert not (tmp_path / name).exists()
+    celforge("undo", tmp_path)
+    assert (tmp_path / name).read_bytes() == HAND
+
+
 @pytest.mark.parametrize("data", [b"caf\xe9", b"", b" \r\n", b"\x00\x01", b"\xff\xfeX", b"x" * (2 << 20)])
 def test_what_cannot_be_read_is_kept_and_told(celforge: Celforge, tmp_path: Path, data: bytes) -> None:
     described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9}}})
@@ -628,6 +694,11 @@ def test_pictures_of_which_nothing_is_known(celforge: Celforge, tmp_path: Path) 
     assert answer.exit_code == 3
     assert [one["reason"] for one in answer.json["failures"]] == ["nothing to write"]
     assert captions(tmp_path) == {"b.txt": "smile"}
+    celforge("tags", tmp_path, "--remove", "smile")
+    described(celforge, tmp_path, {"a.png": {}, "b.png": {}, "c.png": {"tags": {"day": 1}}})
+    answer = celforge("caption", tmp_path)
+    assert "nothing is known of b.png; b.txt of an earlier time stays" in answer.stderr
+    assert captions(tmp_path) == {"b.txt": "smile", "c.txt": "day"}
 
 
 def test_a_folder_without_pictures_is_refused(celforge: Celforge, tmp_path: Path) -> None:
@@ -639,6 +710,7 @@ def test_a_folder_without_pictures_is_refused(celforge: Celforge, tmp_path: Path
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
+        (("--trigger-words", "one, two"), "holds the separator"),
         (("--separator", "  "), "a sign that is no space"),
         (("--keep-tokens-separator", ",|"), "holds the separator itself"),
         (("--order", "tags", "--order", "tags"), "names a field twice"),

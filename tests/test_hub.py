@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ def put(cache: Path, data: bytes = DATA, commit: str = COMMIT, *, is_main: bool 
 
 
 def wanted(revision: str | None = COMMIT, sha256: str | None = SHA256) -> HubFile:
-    return HubFile("somebody/tagger", "model.onnx", revision, sha256)
+    return HubFile("somebody/tagger", "model.onnx", revision, sha256, instead="give --tagger FOLDER")
 
 
 def downloads(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[dict[str, Any]]:
@@ -143,14 +144,42 @@ def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch
         Ledger(tmp_path).sha256(path)
 
 
+@pytest.mark.usefixtures("cache")
+def test_what_lies_behind_an_unreachable_hub_is_said_and_its_library_stays_silent(
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def download(repo_id: str, filename: str, *, revision: str) -> str:
+        for number in (1, 2):
+            logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry %s/5].", number)
+        missing = OSError("Name or service not known")
+        raise errors.LocalEntryNotFoundError("Please check your connection") from missing
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    caplog.set_level(logging.INFO, "celforge")
+    with pytest.raises(HubError, match="the hub gave: Name or service not known") as caught:
+        fetch(wanted(), ledger)
+    assert caught.value.hint.endswith("or give --tagger FOLDER")
+    assert capsys.readouterr().err == ""
+    assert [one.getMessage() for one in caplog.records if one.levelname == "INFO"][1:] == [
+        "the hub does not answer; trying again for half a minute"
+    ]
+
+
 @pytest.mark.parametrize(
     ("error", "message", "hint"),
     [
-        (lambda: http_error(errors.GatedRepoError, 403), "is gated", "hf auth login"),
+        (
+            lambda: http_error(errors.GatedRepoError, 403),
+            "is gated",
+            "hf auth login; or give --tagger FOLDER",
+        ),
         (
             lambda: http_error(errors.RepositoryNotFoundError, 404),
             "no model somebody/tagger",
-            "name is right",
+            "or give --tagger FOLDER",
         ),
         (
             lambda: http_error(errors.RemoteEntryNotFoundError, 404),

@@ -248,6 +248,23 @@ def test_auto_warns_when_cuda_is_there_and_does_not_start(use: Any) -> None:
     assert "onnxruntime-gpu[cuda,cudnn]" in session.unused["cuda"].fix
 
 
+def test_two_distributions_at_once_are_named_whatever_was_asked_for(
+    use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {"onnxruntime": "1.20.0", "onnxruntime-gpu": "1.31.1"}
+    monkeypatch.setattr(pipeline.onnx, "onnxruntime_distributions", lambda: both)
+    use(FakeOnnxruntime(CPU_BUILD))
+    with log_lines() as lines:
+        open_session(IDENTITY_MODEL)
+    assert any("WARNING onnxruntime and onnxruntime-gpu are installed together" in line for line in lines)
+    with pytest.raises(DeviceError, match="installed together") as caught:
+        open_session(IDENTITY_MODEL, "cuda")
+    assert "uninstall" in caught.value.hint
+    with log_lines() as lines:
+        open_session(IDENTITY_MODEL, "cpu")
+    assert not any("together" in line for line in lines)
+
+
 @pytest.mark.parametrize("how", [{"silent": [CUDA]}, {"broken": {CUDA: "CUDA failure 2: out of memory"}}])
 def test_cuda_by_name_that_falls_back_is_an_error(use: Any, how: Any) -> None:
     use(FakeOnnxruntime(GPU_BUILD, **how))
@@ -387,6 +404,7 @@ def test_the_self_test_names_the_device_and_why_not_the_others() -> None:
         (b"<!DOCTYPE html><html>", "web page"),
         (b"", "empty file"),
         (b"nothing that onnxruntime reads", "cannot be loaded"),
+        (b"x\n", "cannot be loaded"),  # protobuf of a model without a graph
     ],
 )
 def test_what_only_looks_like_a_model_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -104,6 +104,11 @@ def test_a_second_edit_is_read_beside_the_first(celforge: Celforge, root: Path) 
     assert set(known(root, f"{A}.png", "tags")) == {"1girl", "long_hair", "hair", "^_^", "hat", "tree"}
 
 
+def test_faces_are_shown_as_captions_write_them(celforge: Celforge, root: Path) -> None:
+    (root / f"{A}.txt").write_text("sabine_v1, 1girl, smile, long hair, ^_^, >_<, o_o")
+    assert "tags added: >_< 1, o_o 1\n" in celforge("sync", root).stdout
+
+
 @pytest.mark.parametrize(
     "data",
     [

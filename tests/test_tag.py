@@ -152,6 +152,40 @@ def test_another_threshold_needs_no_model_and_no_picture(
     assert "character_tags" not in found
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--threshold=0.4", "--mcut=general"), "threshold has no effect: mcut cuts these tags"),
+        (
+            ("--character-threshold=0.4", "--categories=general"),
+            "character_threshold has no effect: no character tags are taken",
+        ),
+        (("--other-threshold=0.4",), "other_threshold has no effect: no artist or copyright or meta tags"),
+        (("--mcut=character", "--categories=general"), "mcut character has no effect"),
+        (("--mcut=rating",), "mcut rating has no effect: the likeliest one is taken"),
+        (("--tag-threshold=null=0.5", "--categories=character"), "tag_threshold null has no effect"),
+        (("--combine=vote",), "combine vote has no effect: there is one tagger"),
+    ],
+)
+def test_what_has_no_effect_is_said(
+    celforge: Celforge, folder: Path, models: Path, flags: Sequence[str], said: str
+) -> None:
+    answer = done(celforge("tag", folder, "--tagger", wd(models / "wd"), *flags, "--json"))
+    assert len(answer.json["warnings"]) == 1
+    assert said in answer.json["warnings"][0]
+
+
+def test_what_has_an_effect_is_no_warning(celforge: Celforge, folder: Path, models: Path) -> None:
+    flags = ("--threshold=0.4", "--character-threshold=0.4", "--other-threshold=0.4", "--combine=max")
+    taggers = ("--tagger", wd(models / "wd"), "--tagger", cl(models / "cl"))
+    answer = done(celforge("tag", folder, *taggers, *flags, "--tag-threshold=null=0.5", "--json"))
+    assert answer.json["warnings"] == []
+    mcut = ("--mcut=general", "--tag-threshold=null=0.99")  # a tag's own stands above the cut
+    answer = done(celforge("tag", folder, *taggers[:2], *mcut, "--json"))
+    assert answer.json["warnings"] == []
+    assert "null" not in facts(folder, source="wd")["red.png"]["tags"]
+
+
 def test_a_threshold_below_what_is_kept_is_refused(celforge: Celforge, folder: Path, models: Path) -> None:
     made = wd(models / "wd")
     assert "0.01" in done(celforge("tag", folder, "--tagger", made, "--threshold", 0.005), 2).stderr

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.settings import canonical_json
 from pipeline.tagging.labels import CATEGORIES, Labels, read_labels
 from pipeline.tagging.probabilities import KEPT_FROM, Rule, Selector, mcut_threshold, pack, unpack
 
@@ -35,7 +36,21 @@ def rule(general: float = 0.35, character: float = 0.85, **changes: Any) -> Rule
 
 
 def facts(known: Labels, values: list[float], of: Rule) -> dict[str, Any]:
-    return Selector([(known, of)], "mean").facts([pack(np.array(values))])
+    return told(Selector([(known, of)], "mean"), values)
+
+
+def told(selector: Selector, *values: list[float]) -> dict[str, Any]:
+    """The facts of one picture, beside others that must not meddle with it."""
+    picture = [pack(np.array(one)) for one in values]
+    full, empty = [pack(np.ones(len(one))) for one in values], [b"" for _ in values]
+    selection = selector.select([full, picture, empty, full])[1]
+    assert selector.select([picture]) == [selection]
+    for name, text in selection.texts.items():
+        assert text == canonical_json(json.loads(text)), name
+    found = {name: json.loads(text) for name, text in selection.texts.items()}
+    assert selection.num_tags == len(found.get("tags", {}))
+    assert selection.rating == found.get("rating")
+    return found
 
 
 TWO = labels(
@@ -55,7 +70,7 @@ def test_each_category_has_its_threshold_and_the_likeliest_rating_wins() -> None
     found = facts(TWO, [0.36, 0.34, 0.84, 0.3, 0.6], rule())
     assert found == {"tags": {"solo": pytest.approx(0.36, abs=1e-3)}, "rating": "odd"}
     found = facts(TWO, [0.36, 0.35, 0.86, 0.3, 0.2], rule())
-    assert list(found["tags"]) == ["solo", "smile"]
+    assert list(found["tags"]) == ["smile", "solo"]
     assert list(found["character_tags"]) == ["eileen"]
     assert found["rating"] == "safe"
 
@@ -110,7 +125,7 @@ def several(combine: Any, *values: list[float]) -> dict[str, Any]:
         ("odd", "rating"),
     )
     taggers = [(one, rule(0.5)), (other, rule(0.3))][: len(values)]
-    return Selector(taggers, combine).facts([pack(np.array(one)) for one in values])
+    return told(Selector(taggers, combine), *values)
 
 
 def test_the_mean_of_taggers_is_held_against_the_mean_of_their_thresholds() -> None:
@@ -133,6 +148,26 @@ def test_any_tagger_is_enough_for_max_and_more_than_half_for_vote() -> None:
 
 def test_a_tag_that_a_tagger_found_below_what_is_kept_counts_as_zero() -> None:
     assert "tags" not in several("mean", [0.7, 0.0, 0.9, 0.0], [0.0, 0.0, 0.005, 0.9, 0.0])
+    found = several("mean", [0.9, 0.0, 0.9, 0.0], [0.0, 0.0, 0.005, 0.9, 0.0])
+    assert found["tags"] == {"solo": pytest.approx(0.45, abs=1e-3)}  # held against 0.4
+
+
+def test_artists_and_series_are_names_the_likeliest_first() -> None:
+    known = labels(("b", "artist"), ("a", "artist"), ("c", "artist"), ("x", "copyright"), ("b", "general"))
+    found = facts(known, [0.5, 0.4, 0.9, 0.8, 0.6], rule())
+    assert (found["artist"], found["copyright"]) == (["c", "b", "a"], ["x"])
+    assert found["tags"] == {"b": pytest.approx(0.6, abs=1e-3)}
+
+
+def test_of_equally_likely_ratings_the_first_of_the_label_file_counts() -> None:
+    known = labels(("safe", "rating"), ("odd", "rating"), ("bad", "rating"))
+    assert facts(known, [0.25, 0.5, 0.5], rule()) == {"rating": "odd"}
+    assert facts(known, [0.5, 0.5, 0.5], rule(categories=("general",))) == {}
+
+
+def test_a_tag_named_twice_by_a_label_file_is_one_tag() -> None:
+    known = labels(("a b", "general"), ("c", "general"), ("a_b", "general"))
+    assert list(facts(known, [0.5, 0.6, 0.7], rule())["tags"]) == ["a b", "c"]
 
 
 def test_a_csv_reads_every_tag_as_text(tmp_path: Path) -> None:

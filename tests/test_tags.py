@@ -171,6 +171,12 @@ def test_edits_are_previewed_made_and_taken_back(celforge: Celforge, folder: Pat
     answer = celforge("tags", folder, *edit, "--json")
     assert answer.json["tags_removed"] == {"solo": 2, "smile": 1}
     assert found(folder, "alone my_tag by:hand") == ["a", "b"]
+    celforge("tags", folder, "--search", "folder:ep01", "--remove", "*")
+    emptied = celforge("tags", folder, "--of", folder / "ep01" / "b.png", "--json").json
+    assert [(one["tag"], one["source"]) for one in emptied if one["counts"] and one["kind"] == "tags"] == [
+        ("(none)", "hand")
+    ]
+    celforge("undo", folder)
     shown = celforge("tags", folder, "--of", folder / "ep01" / "b.png", "--json").json
     by_hand = {row["tag"]: row["probability"] for row in shown if row["by_hand"]}
     assert by_hand == {"alone": 0.6, "my_tag": None}

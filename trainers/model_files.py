@@ -30,6 +30,7 @@ _TOKENIZER_FILES = tuple(
 )
 _DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _READ_BYTES = 1 << 20
+INSTEAD = "give a .safetensors file or a diffusers folder on this disk"  # where the hub gives nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _from_hub(repo: str, revision: str | None, ledger: Ledger, parts: list[str])
         first: HubError | None = None
         for name in names:
             try:
-                return name, fetch(HubFile(repo, name, revision), ledger)
+                return name, fetch(HubFile(repo, name, revision, instead=INSTEAD), ledger)
             except HubError as error:
                 first = first or error
         assert first is not None

@@ -162,6 +162,7 @@ def _words_about(catalog: Catalog, project: Project, path: Path) -> Iterator[dic
         for place, fact in enumerate(catalog.facts(found[0], fact_name)):
             values = fact.value if isinstance(fact.value, dict) else None
             names = values or ([fact.value] if isinstance(fact.value, str) else fact.value)
+            names = names or ["(none)"]  # seen, and nothing found; or a person took everything off
             for tag in sorted(names, key=lambda tag: -((values or {}).get(tag) or 0)):
                 yield {
                     "kind": fact_name,

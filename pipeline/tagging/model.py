@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, SettingsError
 from pipeline.hub import HubFile, Ledger, fetch, known_sha256
-from pipeline.images import read_pixels
+from pipeline.images import Room, read_pixels
 from pipeline.onnx import Device, Session, open_session
 from pipeline.settings import Json, nearest
 from pipeline.tagging.entries import (
     FOLDER_ENTRY,
     Entry,
+    FilePin,
     base_entry,
     read_entries,
     read_folder_entry,
@@ -33,6 +34,7 @@ from pipeline.workers import Failed
 if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
 
+INSTEAD = "take another tagger, or a folder with its files: --tagger FOLDER"  # where the hub gives nothing
 VERSION = 1  # of what is kept of a picture
 GPU_BATCH = 16  # pictures of 448 px; larger ones fewer
 FAST_DECODE_SIDES = 2  # a JPEG may be decoded smaller, but not below this many times the model's size
@@ -70,6 +72,11 @@ class Tagger:
     def name(self) -> str:
         """What facts name as their source."""
         return self.entry.name
+
+    @property
+    def kinds(self) -> set[int]:
+        """Which categories its tags are of, by number."""
+        return {int(number) for number in np.unique(self.labels.categories) if number >= 0}
 
     def key(self, options: Options) -> dict[str, Json]:
         """All that may change a probability."""
@@ -159,10 +166,8 @@ def _optional(entry: Entry, name: str | None, ledger: Ledger, folder: Path | Non
 
 
 def _hub_file(entry: Entry, name: str) -> HubFile:
-    pin = entry.files.get(name)
-    return HubFile(
-        entry.repo, name, entry.revision, pin.sha256 if pin else None, pin.size_bytes if pin else None
-    )
+    pin = entry.files.get(name) or FilePin()
+    return HubFile(entry.repo, name, entry.revision, pin.sha256, pin.size_bytes, INSTEAD)
 
 
 def _model_sha256(entry: Entry, ledger: Ledger, folder: Path | None) -> str:
@@ -202,6 +207,7 @@ class TaggerModel:
         cv2.setNumThreads(1)  # the workers are enough: its own threads only take turns with them
         self._tagger = tagger
         self._session = session
+        self._room = Room()
         self._fast_decode = options.fast_decode
         self._size_px = _input_size(tagger, session)
         self._output = _output_number(tagger, session)
@@ -217,7 +223,7 @@ class TaggerModel:
     def prepare(self, file: "MediaFile") -> NDArray[Any]:
         """One picture as the model takes it."""
         at_least = FAST_DECODE_SIDES * self._size_px if self._fast_decode else None
-        pixels = read_pixels(file.path, reduce_to_px=at_least)
+        pixels = read_pixels(file.path, reduce_to_px=at_least, room=self._room)
         prepared = prepare_picture(pixels, self._tagger.recipe, self._size_px)
         return prepared.astype(self._session.input_dtype, copy=False)
 

@@ -387,6 +387,7 @@ def test_a_model_of_the_hub_is_found_without_a_network(
 
     def fetch(file: Any, ledger: Any) -> Path:
         asked.append(f"{file.repo}@{file.revision}/{file.path}")
+        assert file.instead == "give a .safetensors file or a diffusers folder on this disk"
         path = tiny_files.diffusers / file.path
         if not path.is_file():
             raise HubError("missing")

@@ -1,4 +1,4 @@
-"""Wide frames of random characters, as an episode shows them: alone, in twos and threes, or nobody at all."""
+"""Wide frames of random characters, as an episode shows them: alone, up to five together, or nobody at all."""
 
 import io
 import multiprocessing
@@ -12,20 +12,28 @@ from drawn import WORK, Pixels
 from PIL import Image
 
 SIZE = (320, 180)
-COUNTS = {0: "no humans", 1: "1girl", 2: "2girls", 3: "3girls"}
-CHANCES = (0.04, 0.66, 0.22, 0.08)
-SPREAD = {1: ((-0.25, 0.25),), 2: ((-0.5, -0.3), (0.3, 0.5)), 3: ((-0.65, -0.5), (-0.08, 0.08), (0.5, 0.65))}
+COUNTS = {0: "no humans", 1: "1girl", 2: "2girls", 3: "3girls", 4: "4girls", 5: "5girls"}
+CHANCES = (0.04, 0.62, 0.2, 0.08, 0.03, 0.03)
+PLACES = {
+    1: (0.0,),
+    2: (-0.4, 0.4),
+    3: (-0.58, 0.0, 0.58),
+    4: (-0.63, -0.21, 0.21, 0.63),
+    5: (-0.66, -0.33, 0.0, 0.33, 0.66),
+}
 
 
 def frame_scenes(rng: np.random.Generator) -> list[Scene]:
     """Who is in a frame: all framed the same way, side by side."""
     count = int(rng.choice(len(CHANCES), p=CHANCES))
     first = random_scene(rng)
-    framing = first.framing if count < 2 else FRAMINGS[int(rng.integers(1, len(FRAMINGS)))]
+    closest = {0: 0, 1: 0, 2: 1, 3: 1}.get(count, 2)  # nobody else fits beside a close-up
+    framing = FRAMINGS[int(rng.integers(closest, len(FRAMINGS)))]
     scenes = []
-    for low, high in SPREAD.get(count, ()):
+    for place in PLACES.get(count, ()):
         scene = random_scene(rng) if scenes else first
-        shift = (float(rng.uniform(low, high)), scene.shift[1])
+        spread = 0.25 if count == 1 else 0.08
+        shift = (place + float(rng.uniform(-spread, spread)), scene.shift[1])
         scenes.append(replace(scene, framing=framing, background=first.background, shift=shift))
     return scenes
 
