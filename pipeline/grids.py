@@ -29,6 +29,7 @@ _MOVE_WIDTH = 160  # cells; camera moves are sought on a grid this wide
 _MOVED_LEVELS = 6.0  # of change that resampling explains
 _MOVED_EDGE_SHARE = 0.5  # half a cell of misplacement is half a gradient
 _LEFT_OVER_SHARE = 0.04
+_UNCOVERED_SHARE = 0.4  # of what changed may have come into sight from behind something
 
 
 def box_sums(values: Grid) -> BoxSums:
@@ -202,7 +203,8 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     Explains pans, zooms, and layers that slide over each other, as a background behind a character: each box
     may stand still or go with the one shift between the pictures, found by phase correlation or by trial;
     else each may go its own way (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer
-    than 4 % of the boxes may be left; what came into sight at the edges is not counted.
+    than 4 % of the boxes may be left; what came into sight at the edges is not counted, nor, where one shift
+    explains most of what changed, what came into sight from behind something that stands still.
     """
     import cv2
 
@@ -220,7 +222,11 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
         shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
         shifted: Grid = cv2.warpAffine(a, shift, size)  # type: ignore[assignment]
         is_left_shifted = is_left & (box_change(shifted, b) > tolerated)
-        if is_left_shifted[_revealed(b.shape, right, down)].sum() < most_left:
+        seen = _revealed(b.shape, right, down)
+        num_left, num_moved = int(is_left_shifted[seen].sum()), int(is_left[seen].sum())
+        if num_left >= most_left and num_left <= _UNCOVERED_SHARE * num_moved:
+            num_left = int((is_left_shifted & ~_uncovered(is_left, shift))[seen].sum())
+        if num_left < most_left:
             return max(abs(right), abs(down)) / _MOVE_WIDTH
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(b, a, None)  # type: ignore[call-overload]
     columns, rows = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
@@ -231,15 +237,31 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     return float(np.quantile(lengths, 0.95)) / _MOVE_WIDTH
 
 
+def _uncovered(is_moved: NDArray[np.bool_], shift: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Boxes that show what was hidden, one shift earlier, by something that stands still, and its rim."""
+    import cv2
+
+    box = np.ones((2 * BOX_CELLS - 1, 2 * BOX_CELLS - 1), np.uint8)  # boxes that touch what stands still
+    is_still = cv2.morphologyEx((~is_moved).view(np.uint8), cv2.MORPH_OPEN, box)  # a thing, not a plain spot
+    is_near_still = cv2.dilate(is_still, box)
+    height, width = is_moved.shape
+    is_from_still = cv2.warpAffine(is_near_still, shift, (width, height), flags=cv2.INTER_NEAREST)
+    return cv2.bitwise_or(is_near_still, is_from_still).view(np.bool_)  # type: ignore[no-any-return]
+
+
 def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, int]:
-    """Cells right and down, one of them 0, that bring most of the moved cells of `a` to their like in `b`."""
+    """Cells right and down, one of them 0, that bring most of the moved cells of `a` to their like in `b`.
+
+    Tried is up to a sixth of the width each way: somewhat more than a move that gives a frame of its own.
+    """
     import cv2
 
     height, width = a.shape
     mask, like = is_moved.view(np.uint8), np.array(_MOVED_LEVELS)
     best, found = 0, (0, 0)
-    for is_down, length in ((False, width), (True, height)):
-        for shift in range(-length // 6, length // 6 + 1):
+    farthest = width // 6
+    for is_down, reach in ((False, farthest), (True, min(farthest, height // 2))):
+        for shift in range(-reach, reach + 1):
             right, down = (0, shift) if is_down else (shift, 0)
             rows, columns = _revealed(a.shape, right, down)
             before = a[_span(rows, -down), _span(columns, -right)]

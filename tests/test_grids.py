@@ -108,16 +108,33 @@ def test_motion_extent_of_a_pan_is_its_share_of_the_width(shift: int) -> None:
     assert extent == pytest.approx(shift / 320, abs=0.012)
 
 
-def test_motion_extent_of_a_background_that_slides_behind_a_character() -> None:
-    wide = grid_of(scene(8, 480, 180))
-    figure = np.array(grid_of(scene(9))[:, 130:190])
+def before(background: Grid, figure: Grid, right: int = 0, down: int = 0) -> Grid:
+    """A standing figure, and the background gone so far from behind it."""
+    seen = background[120 - down : 300 - down, 100 - right : 420 - right].copy()
+    seen[40:, 130:190] = figure[40:, 130:190]
+    return seen
 
-    def look(shift: int) -> Grid:
-        seen = wide[:, shift : shift + 320].copy()
-        seen[40:, 130:190] = figure[40:]
-        return seen
 
-    assert grids.motion_extent(look(0), look(10)) == pytest.approx(10 / 320, abs=0.02)
+@pytest.mark.parametrize("shift", [10, 20, 30, 50, -10, -20, -30, -50])
+def test_motion_extent_of_a_background_that_slides_behind_a_character(shift: int) -> None:
+    for seed in (8, 11):
+        wide, figure = grid_of(scene(seed, 640, 420)), grid_of(scene(seed + 50))
+        first = before(wide, figure)
+        for second in (before(wide, figure, right=shift), before(wide, figure, down=shift)):
+            assert grids.motion_extent(first, second) == pytest.approx(abs(shift) / 320, abs=0.005)
+
+
+@pytest.mark.parametrize("seed", [103, 105, 107])
+def test_motion_does_not_explain_another_figure_or_another_background(seed: int) -> None:
+    wide, elsewhere = (grid_of(scene(seed + more, 640, 420)) for more in (0, 100))
+    figure, other = (grid_of(scene(seed + more)) for more in (200, 300))
+    first = before(wide, figure)
+    assert grids.motion_extent(first, before(elsewhere, figure)) is None
+    for shift in (0, 10, 30):
+        assert grids.motion_extent(first, before(wide, other, right=shift)) is None
+    in_part = first.copy()
+    in_part[20:100, 200:300] = elsewhere[20:100, 200:300]
+    assert grids.motion_extent(first, in_part) is None
 
 
 def test_motion_extent_of_another_scene_is_none() -> None:
