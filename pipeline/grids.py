@@ -25,6 +25,7 @@ NOISE_SHARE = 1.3  # of the noise measured in the scene, tolerated beside: its l
 _VARIANCE_FLOOR = 4.0  # levels squared: noise on a flat picture is no structure
 _MEAN_FLOOR = 60.0  # the same for brightness
 _FLAT_VARIANCE = 9.0
+_INK_LEVELS = 8.0  # mean deviation from the median tone inside a letter
 _MOVE_WIDTH = 160  # cells; camera moves are sought on a grid this wide
 _MOVED_LEVELS = 6.0  # of change that resampling explains
 _MOVED_EDGE_SHARE = 0.5  # half a cell of misplacement is half a gradient
@@ -167,8 +168,8 @@ def is_flat(grid: Grid) -> bool:
 def kind_of_picture(grid: Grid) -> Kind | None:
     """Say whether a picture is all black, all white, or writing on a plain ground; None is a picture.
 
-    A title or a page of credits has one even ground over at least 85 % of its cells, and the rest of it, the
-    letters, is thin: few of its cells lie in the middle of something.
+    A title or a page of credits has one even ground over at least 75 % of its cells, and nearly all that is
+    drawn on it are letters.
     """
     mean, variance = mean_and_variance(grid)
     if variance < _FLAT_VARIANCE:
@@ -176,11 +177,45 @@ def kind_of_picture(grid: Grid) -> Kind | None:
     histogram = np.bincount(grid.ravel() >> 2, minlength=64)
     ground = (int(histogram.argmax()) << 2) + 2
     is_drawn = np.abs(grid.astype(np.int16) - ground) > 12
-    share = float(is_drawn.mean())
-    if not 0.0005 < share < 0.15:
+    if not 0.0005 < float(is_drawn.mean()) < 0.25:
         return None
-    is_inside = box_sums(is_drawn.view(np.uint8)) == BOX_AREA
-    return "title" if float(is_inside.mean()) < 0.1 * share else None
+    return "title" if _letters_share(grid, is_drawn) > 0.9 else None
+
+
+def _letters_share(grid: Grid, is_drawn: NDArray[np.bool_]) -> float:
+    """Share of the drawn cells that belong to letters: shapes of one tone in rows, close beside each other.
+
+    Letters run together on so small a grid: a shape much wider than high is a word. A figure is one shape of
+    many tones, stars stand far apart.
+    """
+    import cv2
+
+    height, width = grid.shape
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(is_drawn.view(np.uint8), connectivity=8)
+    inner = cv2.erode(is_drawn.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
+    letters = []
+    for number, (x, y, wide, high, area) in enumerate(stats[1:].tolist(), 1):
+        is_whole = x > 0 and y > 0 and x + wide < width and y + high < height
+        tones = grid[y : y + high, x : x + wide][
+            inner[y : y + high, x : x + wide] & (labels[y : y + high, x : x + wide] == number)
+        ]
+        is_even = tones.size < BOX_AREA or float(np.abs(tones - np.median(tones)).mean()) < _INK_LEVELS
+        if is_whole and is_even and 3 <= high <= 0.4 * height:
+            letters.append((x, y, wide, high, area))
+    in_rows = sum(one[4] for one in letters if one[2] > 2.5 * one[3] or _num_beside(one, letters) >= 1)
+    return in_rows / int(is_drawn.sum())
+
+
+def _num_beside(one: tuple[int, ...], others: list[tuple[int, ...]]) -> int:
+    """How many shapes of like height stand beside one, no farther off than a letter is high."""
+    x, y, wide, high, _ = one
+    num = 0
+    for left, top, width, height, _ in others:
+        gap = max(left - x - wide, x - left - width)
+        overlap = min(y + high, top + height) - max(y, top)
+        is_like = max(high, height) <= 2.5 * min(high, height)
+        num += 0 <= gap <= max(high, height) and overlap >= 0.5 * min(high, height) and is_like
+    return num
 
 
 def shift_between(a: Grid, b: Grid) -> tuple[float, float, float]:

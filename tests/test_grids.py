@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from videos import luma_of, plain, scene, title_page, with_mouth
+from videos import figure, luma_of, night_sky, plain, scene, title_page, with_mouth
 
 from pipeline import grids
 from pipeline.grids import Grid
@@ -82,7 +82,17 @@ def test_structure_distance_is_0_for_the_same_and_about_1_for_unrelated_pictures
         (plain(120), None),
         (title_page(), "title"),
         (255 - title_page(), "title"),
+        (title_page(thickness=2), "title"),
+        (title_page(thickness=4), "title"),
+        (title_page(scale=1.4, thickness=6), "title"),
+        (255 - title_page("THE LONG\nNIGHT", scale=1.3, thickness=5), "title"),
+        (255 - title_page("Music by One\nPictures by Two\nSound by Three", scale=0.4), "title"),
         (scene(4), None),
+        *[(figure(ground), None) for ground in (5, 128, 236)],
+        *[(figure(ground, 2.2), None) for ground in (5, 236)],
+        (figure(5, 0.5), None),
+        *[(night_sky(number), None) for number in (15, 90, 300, 600)],
+        (night_sky(40, has_moon=True), None),
     ],
 )
 def test_kinds_of_pictures(picture: NDArray[np.uint8], kind: str | None) -> None:
