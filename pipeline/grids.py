@@ -6,6 +6,7 @@ several times faster than means in floats. A cell is 6 px of a 1080p frame, a bo
 smaller than a mouth in a close-up.
 """
 
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -206,7 +207,7 @@ def _letters_share(grid: Grid, is_drawn: NDArray[np.bool_]) -> float:
     return in_rows / int(is_drawn.sum())
 
 
-def _num_beside(one: tuple[int, ...], others: list[tuple[int, ...]]) -> int:
+def _num_beside(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> int:
     """How many shapes of like height stand beside one, no farther off than a letter is high."""
     x, y, wide, high, _ = one
     num = 0
@@ -281,7 +282,7 @@ def _uncovered(is_moved: NDArray[np.bool_], shift: NDArray[np.float32]) -> NDArr
     is_near_still = cv2.dilate(is_still, box)
     height, width = is_moved.shape
     is_from_still = cv2.warpAffine(is_near_still, shift, (width, height), flags=cv2.INTER_NEAREST)
-    return cv2.bitwise_or(is_near_still, is_from_still).view(np.bool_)  # type: ignore[no-any-return]
+    return cv2.bitwise_or(is_near_still, is_from_still).view(np.bool_)
 
 
 def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, int]:
