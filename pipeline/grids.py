@@ -204,7 +204,7 @@ def _letters_share(grid: Grid, is_drawn: NDArray[np.bool_]) -> float:
         if is_whole and is_even and 3 <= high <= 0.4 * height:
             letters.append((x, y, wide, high, area))
     in_rows = sum(one[4] for one in letters if one[2] > 2.5 * one[3] or _num_beside(one, letters) >= 1)
-    return in_rows / int(is_drawn.sum())
+    return float(in_rows / int(is_drawn.sum()))
 
 
 def _num_beside(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> int:
