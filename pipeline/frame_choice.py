@@ -289,7 +289,9 @@ class FrameChooser:
         assert shot is not None
         grid, run.thumb = run.grid, thumb(run.grid)
         for other in shot.pending:
-            settles = other is shot.newest and run.begins_slowly and not (other.begins_slowly or run.ends_slowly)
+            settles = (
+                other is shot.newest and run.begins_slowly and not (other.begins_slowly or run.ends_slowly)
+            )
             is_like = _may_be_same(other, run.thumb) and is_same(other.grid, grid, other.tolerated)
             if settles or is_like:
                 self._merge(other, run)
