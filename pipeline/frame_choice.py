@@ -34,6 +34,8 @@ FLASH_FRAMES = 4  # a flat picture between two cuts, no longer than this, is a f
 ANCHOR_FRAMES = 4  # first frames of a run, whose mean it is measured against
 MOST_PENDING = 8  # short pictures waiting; each holds a full frame
 PENDING_S = 1.0
+SLOW_EXCESS = 2.0  # of the frame after a run: what goes over into the next picture bit by bit is less
+DRIFT_EXCESS = 0.6  # of the last frame of a run over its first ones, where a camera moves slowly
 MOVE_EXTENT = 0.15  # of the picture: a camera move that shows enough that is new
 
 Skippable = Literal["black", "white", "title", "flash", "fade"]
@@ -77,6 +79,9 @@ class _Run:
     num_frames: int = 1
     num_fading: int = 0
     is_flash: bool = False
+    begins_slowly: bool = False  # the picture before went over into it bit by bit
+    ends_slowly: bool = False
+    drifts: bool = False
     held_s: float = 0.0
     last: Grid | None = None
     thumb: FloatGrid | None = None  # once it waits
@@ -175,12 +180,14 @@ class FrameChooser:
         run = self._run
         belongs = run is not None and run.is_flash == is_flash and is_same(run.grid, one.grid, run.tolerated)
         if not belongs or run is None:
-            self._close_run(one.sample.time_s)
+            ends_slowly = run is not None and excess(run.grid, one.grid, run.tolerated) < SLOW_EXCESS
+            self._close_run(one.sample.time_s, ends_slowly=ends_slowly)
             tolerated = tolerance(one.grid, self._window.noise, self.rules.base_levels)
             time_s = one.sample.time_s
             total = one.grid.astype(np.uint16)
             self._run = _Run(time_s, time_s, one.grid, total, 1, tolerated, one.sample, is_flash=is_flash)
             self._run.num_fading = int(is_fading)
+            self._run.begins_slowly = ends_slowly
             return
         run.num_frames += 1
         run.num_fading += is_fading
@@ -198,11 +205,13 @@ class FrameChooser:
 
     # One picture
 
-    def _close_run(self, end_s: float) -> None:
+    def _close_run(self, end_s: float, *, ends_slowly: bool = False) -> None:
         run, self._run = self._run, None
         if run is None or self._shot is None:
             return
         run.held_s = end_s - run.start_s
+        run.ends_slowly = ends_slowly
+        run.drifts = self._is_drifting(run)
         kind = kind_of_picture(run.grid) if self.rules.skip else None
         if kind is not None and kind in self.rules.skip:
             self._drop(run, kind)
@@ -246,12 +255,23 @@ class FrameChooser:
         else:
             self._keep(run, grid, reason)
 
+    def _is_drifting(self, run: _Run) -> bool:
+        """Whether a run is a part of a slow movement.
+
+        The first frames that a codec writes of a new picture differ from the later ones as well; but those
+        end by a leap. Of the last run before a cut the one before it tells.
+        """
+        assert self._shot is not None
+        if run.last is None or excess(run.grid, run.last, run.tolerated) <= DRIFT_EXCESS:
+            return False
+        newest = self._shot.newest
+        return run.ends_slowly or (run.begins_slowly and newest is not None and newest.drifts)
+
     def _is_small_move(self, run: _Run, grid: Grid, reason: str) -> bool:
         """Whether a picture in motion shows too little that a kept one does not."""
         shot = self._shot
         assert shot is not None
-        is_drifting = run.last is not None and excess(grid, run.last, run.tolerated) > 0.6
-        if reason == "held" and not is_drifting:
+        if reason == "held" and not run.drifts:
             return False
         if shot.last_grid is not None:
             extent = motion_extent(shot.last_grid, grid)
@@ -260,12 +280,20 @@ class FrameChooser:
         return self.rules.has_memory and self._memory.holds_moved(grid, MOVE_EXTENT)
 
     def _add_pending(self, run: _Run, end_s: float) -> None:
-        """A picture too short to be sure of: wait whether it comes again, or nothing better does."""
+        """A picture too short to be sure of: wait whether it comes again, or nothing better does.
+
+        One that comes by a leap, changes a little, and goes by a leap is one picture: a codec may write its
+        first frames coarsely.
+        """
         shot = self._shot
         assert shot is not None
         grid, run.thumb = run.grid, thumb(run.grid)
         for other in shot.pending:
-            if _may_be_same(other, run.thumb) and is_same(other.grid, grid, other.tolerated):
+            settles = (
+                other is shot.newest and run.begins_slowly and not (other.begins_slowly or run.ends_slowly)
+            )
+            is_like = _may_be_same(other, run.thumb) and is_same(other.grid, grid, other.tolerated)
+            if settles or is_like:
                 self._merge(other, run)
                 if other.held_s >= self.rules.hold_s:
                     shot.pending.remove(other)

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
-from videos import HEIGHT, WIDTH, held, plain, scene, title_page, with_mouth, write_video
+from videos import HEIGHT, WIDTH, add_silence, held, plain, scene, title_page, with_mouth, write_video
 
 from pipeline.content_steps import file_sha256
 from tests.conftest import Celforge
@@ -100,6 +101,31 @@ def test_every_option_has_its_effect(
     celforge: Celforge, folder: Path, options: list[str], wanted: int
 ) -> None:
     assert count(celforge, folder, *options) == wanted
+
+
+def test_skip_flash_leaves_a_shot_of_nothing_else_out(celforge: Celforge, tmp_path: Path) -> None:
+    pictures = [*held(scene(1)), *[plain(255)] * 2, *held(scene(2)), *[plain(128)] * 2]
+    write_video(tmp_path / "ep.mkv", pictures)
+    assert count(celforge, tmp_path) == 3  # the last one is a shot that has nothing better
+    assert count(celforge, tmp_path, "--skip", "flash") == 2
+
+
+def test_skip_fade_leaves_a_shot_of_nothing_else_out(celforge: Celforge, tmp_path: Path) -> None:
+    whole = scene(2).astype(np.float64)
+    faded = [np.rint(whole * (1 - step / 24)).astype(np.uint8) for step in range(1, 25)]
+    write_video(tmp_path / "ep.mkv", [*held(scene(1)), *faded])
+    assert count(celforge, tmp_path, "--skip", "black") == 2  # the fade is all there is of its shot
+    assert count(celforge, tmp_path, "--skip", "black", "--skip", "fade") == 1
+
+
+def test_a_file_with_only_sound_is_named_and_passed_over(celforge: Celforge, folder: Path) -> None:
+    with av.open(str(folder / "videos" / "song.mkv"), "w") as container:
+        sound = container.add_stream("aac", rate=48000, layout="mono")
+        add_silence(container, sound, 0.5)
+    answer = celforge("extract", folder, "--json")
+    assert answer.exit_code == 0, answer.stderr
+    assert [line for line in answer.stderr.splitlines() if "song.mkv" in line and "skipped" in line]
+    assert {name.split("/")[0] for name in frames(folder)} == {"ep01"}
 
 
 def test_change_levels_say_how_small_a_change_is_another_picture(celforge: Celforge, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from videos import luma_of, plain, scene, title_page, with_mouth
+from videos import figure, luma_of, night_sky, plain, scene, title_page, with_mouth
 
 from pipeline import grids
 from pipeline.grids import Grid
@@ -82,7 +82,17 @@ def test_structure_distance_is_0_for_the_same_and_about_1_for_unrelated_pictures
         (plain(120), None),
         (title_page(), "title"),
         (255 - title_page(), "title"),
+        (title_page(thickness=2), "title"),
+        (title_page(thickness=4), "title"),
+        (title_page(scale=1.4, thickness=6), "title"),
+        (255 - title_page("THE LONG\nNIGHT", scale=1.3, thickness=5), "title"),
+        (255 - title_page("Music by One\nPictures by Two\nSound by Three", scale=0.4), "title"),
         (scene(4), None),
+        *[(figure(ground), None) for ground in (5, 128, 236)],
+        *[(figure(ground, 2.2), None) for ground in (5, 236)],
+        (figure(5, 0.5), None),
+        *[(night_sky(number), None) for number in (15, 90, 300, 600)],
+        (night_sky(40, has_moon=True), None),
     ],
 )
 def test_kinds_of_pictures(picture: NDArray[np.uint8], kind: str | None) -> None:
@@ -108,16 +118,33 @@ def test_motion_extent_of_a_pan_is_its_share_of_the_width(shift: int) -> None:
     assert extent == pytest.approx(shift / 320, abs=0.012)
 
 
-def test_motion_extent_of_a_background_that_slides_behind_a_character() -> None:
-    wide = grid_of(scene(8, 480, 180))
-    figure = np.array(grid_of(scene(9))[:, 130:190])
+def before(background: Grid, figure: Grid, right: int = 0, down: int = 0) -> Grid:
+    """A standing figure, and the background gone so far from behind it."""
+    seen = background[120 - down : 300 - down, 100 - right : 420 - right].copy()
+    seen[40:, 130:190] = figure[40:, 130:190]
+    return seen
 
-    def look(shift: int) -> Grid:
-        seen = wide[:, shift : shift + 320].copy()
-        seen[40:, 130:190] = figure[40:]
-        return seen
 
-    assert grids.motion_extent(look(0), look(10)) == pytest.approx(10 / 320, abs=0.02)
+@pytest.mark.parametrize("shift", [10, 20, 30, 50, -10, -20, -30, -50])
+def test_motion_extent_of_a_background_that_slides_behind_a_character(shift: int) -> None:
+    for seed in (8, 11):
+        wide, figure = grid_of(scene(seed, 640, 420)), grid_of(scene(seed + 50))
+        first = before(wide, figure)
+        for second in (before(wide, figure, right=shift), before(wide, figure, down=shift)):
+            assert grids.motion_extent(first, second) == pytest.approx(abs(shift) / 320, abs=0.005)
+
+
+@pytest.mark.parametrize("seed", [103, 105, 107])
+def test_motion_does_not_explain_another_figure_or_another_background(seed: int) -> None:
+    wide, elsewhere = (grid_of(scene(seed + more, 640, 420)) for more in (0, 100))
+    figure, other = (grid_of(scene(seed + more)) for more in (200, 300))
+    first = before(wide, figure)
+    assert grids.motion_extent(first, before(elsewhere, figure)) is None
+    for shift in (0, 10, 30):
+        assert grids.motion_extent(first, before(wide, other, right=shift)) is None
+    in_part = first.copy()
+    in_part[20:100, 200:300] = elsewhere[20:100, 200:300]
+    assert grids.motion_extent(first, in_part) is None
 
 
 def test_motion_extent_of_another_scene_is_none() -> None:

@@ -51,13 +51,46 @@ def plain(level: int, width: int = WIDTH, height: int = HEIGHT) -> Picture:
     return np.full((height, width, 3), level, np.uint8)
 
 
-def title_page(text: str = "ROUTE NINE") -> Picture:
-    """Dark writing on a plain ground."""
+def title_page(text: str = "ROUTE NINE", *, scale: float = 0.9, thickness: int = 1) -> Picture:
+    """Dark writing on a plain ground; lines are parted by line breaks."""
     import cv2
 
     page = plain(236)
-    cv2.putText(page, text, (60, 96), cv2.FONT_HERSHEY_SIMPLEX, 0.9, (60, 20, 30), 1, cv2.LINE_AA)
+    for number, line in enumerate(text.split("\n")):
+        place = (60, 96 + round(number * 36 * scale))
+        cv2.putText(page, line, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (60, 20, 30), thickness, cv2.LINE_AA)
     return page
+
+
+def figure(ground: int, size: float = 1.0) -> Picture:
+    """A head and shoulders on one even grey, drawn at three times the size; 2.2 is a close-up."""
+    import cv2
+
+    page = plain(ground, 3 * WIDTH, 3 * HEIGHT)
+    centre = (480, 180 if size < 2 else 300)
+    cv2.ellipse(page, (480, 600), (round(130 * size), 300), 0, 180, 360, (70, 80, 160), -1, cv2.LINE_AA)
+    cv2.circle(page, centre, round(90 * size), (235, 205, 185), -1, cv2.LINE_AA)
+    hair = round(96 * size)
+    cv2.ellipse(page, centre, (hair, hair), 0, 180, 360, (90, 50, 40), -1, cv2.LINE_AA)
+    for side in (-35, 35):
+        eye = (centre[0] + round(side * size), centre[1] + 5)
+        axes = (round(14 * size), round(20 * size))
+        cv2.ellipse(page, eye, axes, 0, 0, 360, (60, 90, 160), -1, cv2.LINE_AA)
+    return np.asarray(cv2.resize(page, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def night_sky(num_stars: int, *, has_moon: bool = False) -> Picture:
+    """Bright dots on black."""
+    import cv2
+
+    random, page = np.random.default_rng(num_stars), plain(10, 3 * WIDTH, 3 * HEIGHT)
+    for _ in range(num_stars):
+        place = (int(random.integers(3 * WIDTH)), int(random.integers(3 * HEIGHT)))
+        tone = int(random.integers(120, 255))
+        cv2.circle(page, place, int(random.integers(2, 7)), (tone, tone, tone), -1, cv2.LINE_AA)
+    if has_moon:
+        cv2.circle(page, (700, 120), 60, (230, 230, 210), -1, cv2.LINE_AA)
+    return np.asarray(cv2.resize(page, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def held(*pictures: Picture, frames: int = 12) -> list[Picture]:
@@ -111,7 +144,7 @@ def write_video(
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         if sound is not None:
-            _add_silence(container, sound, sound_s)
+            add_silence(container, sound, sound_s)
     return path
 
 
@@ -145,7 +178,8 @@ def _add_cover(container: Any) -> Any:
     return cover
 
 
-def _add_silence(container: Any, sound: Any, seconds: float) -> None:
+def add_silence(container: Any, sound: Any, seconds: float) -> None:
+    """Encode so many seconds of silence into a stream of sound."""
     for start in range(0, round(seconds * 48000), 1024):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
