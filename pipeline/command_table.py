@@ -106,6 +106,12 @@ COMMANDS: dict[str, Row] = {
         has_settings=True,
         has_entries=True,
     ),
+    "compare": Row(
+        "trainers.compare",
+        "Draw grids of pictures: models across, prompts down, the same noise everywhere.",
+        "Training",
+        has_settings=True,
+    ),
     "undo": Row("pipeline.commands.undo", "Take back the last change of files.", "Project"),
     "catalog": Row(
         "pipeline.commands.catalog", "Export and import what is known about the images.", "Project"

@@ -210,13 +210,19 @@ def save_sample(
     path: Path, image: Image.Image, prompt: Prompt, *, step: int, facts: Mapping[str, object]
 ) -> None:
     """Write one sample as PNG, whole or not at all, with its parameters for UIs and for the contact sheet."""
-    texts = PngInfo()
     words: dict[str, Any] = {"step": step, "prompt": to_words(prompt)}
-    for key, text in ((PARAMETERS_KEY, png_parameters(prompt, facts)), (SAMPLE_KEY, json.dumps(words))):
-        _add_text(texts, key, text)
+    texts = {PARAMETERS_KEY: png_parameters(prompt, facts), SAMPLE_KEY: json.dumps(words)}
+    write_atomic(path, png_bytes(image, texts))
+
+
+def png_bytes(image: Image.Image, texts: Mapping[str, str]) -> bytes:
+    """A picture as PNG with texts by their keys."""
+    info = PngInfo()
+    for key, text in texts.items():
+        _add_text(info, key, text)
     data = io.BytesIO()
-    image.save(data, "PNG", pnginfo=texts)
-    write_atomic(path, data.getvalue())
+    image.save(data, "PNG", pnginfo=info)
+    return data.getvalue()
 
 
 def _add_text(texts: PngInfo, key: str, text: str) -> None:

@@ -1,0 +1,169 @@
+"""The command `celforge compare`, on a tiny model of the real classes."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import Answer, Celforge
+from tests.trainers.conftest import TinyFiles
+from tests.trainers.tiny_models import tiny_models
+from trainers.adapters.network import AdapterSpec, attach
+from trainers.export import write_safetensors
+
+
+def write_adapter(
+    path: Path, algorithm: str, seed: int = 5, size: float = 0.4, step: int | None = None
+) -> None:
+    models = tiny_models()
+    spec = AdapterSpec(algorithm, 4, 1.0, 2, 1.0)  # type: ignore[arg-type]
+    network = attach(spec, models.unet, models.text_encoder)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for one in network.factors.values():
+            one.flat.copy_(torch.randn(one.flat.shape, generator=generator) * size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {} if step is None else {"ss_steps": str(step)}
+    write_safetensors(path, network.file_tensors(torch.float32), metadata)
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two runs, of which one has a step model, and two prompts."""
+    root = tmp_path / "anime"
+    (root / "prompts.txt").parent.mkdir()
+    (root / "prompts.txt").write_text("girl --s 1\ncat --s 1 --h 16\n", encoding="utf-8")
+    (root / "celforge.toml").write_text("[compare]\nbatch_size = 2\n", encoding="utf-8")
+    write_adapter(root / "models/locon/locon.safetensors", "locon", step=4)
+    write_adapter(root / "models/loha/loha.safetensors", "loha", step=4)
+    write_adapter(root / "models/loha/loha-step00000002.safetensors", "loha", seed=6)
+    for kind in ("loha", "locon"):
+        settings = {"kind": kind, "base": str(tiny_files.single_file), "prompts": "prompts.txt"}
+        words = {"settings": settings, "total_steps": 4}
+        (root / "models" / kind / "settings.json").write_text(json.dumps(words), encoding="utf-8")
+    monkeypatch.chdir(root)
+    return root
+
+
+def pictures(project: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (project / "compare/pictures").glob("*.png")}
+
+
+def drawn(answer: Answer) -> int:
+    assert answer.exit_code == 0, answer.stderr
+    return int(answer.json["drawn"])
+
+
+def test_a_project_with_runs_needs_no_arguments(celforge: Celforge, project: Path) -> None:
+    planned = celforge("compare", "--dry-run", "--json")
+    assert (planned.json["pictures"], planned.json["missing"]) == (8, 8)
+    assert not (project / "compare").exists()
+    answer = celforge("compare", "--json")
+    assert drawn(answer) == 8
+    columns = [(one["kind"], one["step"]) for one in answer.json["columns"]]
+    assert columns == [("base", None), ("loha", 2), ("loha", 4), ("locon", 4)]
+    facts = json.loads((project / "compare/settings.json").read_text(encoding="utf-8"))
+    first, second = (
+        Image.open(project / "compare" / one["picture"]) for one in facts["cells"] if one["column"] == 2
+    )
+    assert (first.size, second.size) == ((32, 32), (32, 16))
+    parameters = first.info["parameters"]
+    assert (
+        parameters.startswith("girl <lora:loha:1>\nSteps: 1, Sampler: DDIM") and "Lora hashes: " in parameters
+    )
+    with Image.open(project / "compare/grid.png") as grid:
+        assert grid.width > 4 * 192 and grid.info["parameters"].startswith("girl\n")
+    html = (project / "compare/index.html").read_text(encoding="utf-8")
+    assert html.count("<img") == 8 and "<script" not in html and "http" not in html
+
+    # again draws nothing; a file that was written anew is drawn anew, and its neighbours stay
+    before = pictures(project)
+    assert drawn(celforge("compare", "--json")) == 0
+    write_adapter(project / "models/locon/locon.safetensors", "locon", seed=9, step=4)
+    damaged = facts["cells"][0]["picture"].rpartition("/")[2]  # of the base
+    (project / "compare/pictures" / damaged).write_bytes(b"damaged")
+    assert drawn(celforge("compare", "--json")) == 3
+    after = pictures(project)
+    assert len(after) == 10 and all(after[name] == data for name, data in before.items())
+
+
+def test_weight_0_is_the_base_and_each_picture_is_drawn_alone(celforge: Celforge, project: Path) -> None:
+    one = drawn(celforge("compare", "models/loha/loha.safetensors", "--weights", "0,1", "--json"))
+    assert one == 4  # two prompts, base and weight 1
+    before = pictures(project)
+    # with other columns before it, and one by one, the pictures are the same
+    assert drawn(celforge("compare", "--out", "other", "--batch-size", 1, "--json")) == 8
+    for name in before:
+        here, there = (Image.open(project / folder / "pictures" / name) for folder in ("compare", "other"))
+        difference = max(abs(a - b) for a, b in zip(here.tobytes(), there.tobytes(), strict=True))
+        assert difference <= 1  # a batch rounds otherwise
+
+
+def test_a_full_checkpoint_seeds_and_another_base(
+    celforge: Celforge, project: Path, tiny_files: TinyFiles
+) -> None:
+    answer = celforge(
+        *("compare", tiny_files.diffusers, "models/loha/loha-step00000002.safetensors", "--seed", "1,2"),
+        *("--base", tiny_files.single_file, "--base", tiny_files.diffusers, "--dry-run", "--json"),
+    )
+    kinds = [one["kind"] for one in answer.json["columns"]]
+    assert kinds == ["base", "loha", "base", "loha", "full"]
+    assert [row["seed"] for row in answer.json["rows"]] == [1, 2, 1, 2]
+    assert answer.json["pictures"] == 16  # the checkpoint is one of the bases
+
+
+def test_steps_choose_columns(celforge: Celforge, project: Path) -> None:
+    answer = celforge("compare", "--steps", "2", "--dry-run", "--json")
+    assert [one["step"] for one in answer.json["columns"]] == [None, 2]
+
+
+def test_a_bad_file_that_was_found_is_left_out(celforge: Celforge, project: Path) -> None:
+    (project / "models/locon/locon.safetensors").write_bytes(b"nothing")
+    answer = celforge("compare", "--dry-run", "--json")
+    assert answer.exit_code == 3
+    assert "not a whole safetensors file" in answer.json["failures"][0]["reason"]
+    assert celforge("compare", "models/locon/locon.safetensors", "--dry-run").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere.safetensors",), "there is no model"),
+        (("--sampler", "eular"), "there is no sampler"),
+        (("--weights", "a"), "commas between"),
+        (("--steps", "7"), "no model was saved at step 7"),
+        (("--max-tokens", "80"), "75, 150 or 225"),
+    ],
+)
+def test_wrong_words_end_with_2(
+    celforge: Celforge, project: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = celforge("compare", *arguments)
+    assert answer.exit_code == 2
+    assert said in answer.stderr
+
+
+def test_a_stopped_comparison_goes_on(
+    celforge: Celforge, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers import compare_drawing
+
+    write = compare_drawing.write_atomic
+    written: list[Path] = []
+
+    def write_and_stop(path: Path, data: bytes | str) -> None:
+        write(path, data)
+        written.append(path)
+        if len(written) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(compare_drawing, "write_atomic", write_and_stop)
+    stopped = celforge("compare", "--batch-size", 1)
+    assert stopped.exit_code == 130
+    assert 3 <= len(written) < 8
+    left = 8 - len(pictures(project))
+    assert drawn(celforge("compare", "--json")) == left

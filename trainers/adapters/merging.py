@@ -1,0 +1,187 @@
+"""An adapter file added to the weights of a model, and taken off again exactly.
+
+Files of celforge, kohya's scripts, LyCORIS, diffusers and PEFT are read: LoRA, LoCon, LoHa. The change of a
+layer is worked out in fp32 by the reference `delta` of its algorithm. The weights before it are kept, and put
+back when the adapter leaves: taking the change off again would leave its rounding behind.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import InputError
+from trainers.adapters.foreign_names import kohya_tensors
+from trainers.adapters.network import ALGORITHMS, SHOWN_KEYS, algorithm_of, tensors_by_layer
+from trainers.adapters.paths import Algorithm, Shape, exact_products
+from trainers.layers import PREFIXES, Layer, find_text_encoder_layers, find_unet_layers
+from trainers.model_files import read_weights
+
+FileKind = Literal["loha", "locon", "lora"]
+_UNDERSTOOD = {
+    *("lora_up.weight", "lora_down.weight", "alpha"),
+    *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+}
+_KINDS_NOT_READ: Mapping[str, str] = {  # by a suffix that only they have
+    "dora_scale": "a DoRA, whose change depends on the length of the weights",
+    "lora_mid.weight": "a LoCon in Tucker decomposition",
+    "hada_t1": "a LoHa in Tucker decomposition",
+    "hada_t2": "a LoHa in Tucker decomposition",
+    "lokr_w1": "a LoKr",
+    "lokr_w1_a": "a LoKr",
+    "oft_blocks": "an OFT",
+    "oft_diag": "a Diag-OFT",
+    "a1.weight": "a GLoRA",
+    "on_input": "an IA3",
+    "diff": "a full difference (LyCORIS' full)",
+    "w_norm": "an adapter of norms",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """The factors of one layer, as the file has them.
+
+    Args:
+        scale: alpha / rank.
+    """
+
+    key: str
+    algorithm: Algorithm
+    factors: Mapping[str, Tensor]
+    scale: float
+
+    def check(self, layer: Layer, where: str) -> None:
+        """See that the change has the size of a layer.
+
+        Raises:
+            InputError: it has not.
+        """
+        shape = Shape.of(layer.module)
+        rank = next(iter(self.factors.values())).shape[-1 if "w1_a" in self.factors else 1]
+        expected = self.algorithm.factor_shapes(shape, int(rank))
+        for name, size in expected.items():
+            found = tuple(self.factors[name].shape)
+            if found != size:
+                raise InputError(
+                    f"{where} is for another model: {name} of {self.key} is {list(found)}, "
+                    f"and the layer wants {list(size)}",
+                    hint="give the base that it was made for: --base MODEL",
+                )
+
+    @torch.no_grad()
+    def delta(self, layer: Layer, weight: float) -> Tensor:
+        """The change of the layer's weight, in its shape, fp32, on its device."""
+        device = layer.module.weight.device
+        factors = {name: one.to(device, torch.float32) for name, one in self.factors.items()}
+        with exact_products(device.type):
+            delta = self.algorithm.delta(factors, self.scale * weight)
+        return delta.view(layer.module.weight.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFile:
+    """An adapter as it lies on disk.
+
+    Args:
+        metadata: of the file, as texts.
+    """
+
+    path: Path
+    kind: FileKind
+    changes: Mapping[str, LayerChange]  # by layer key
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path, *, meta: bool = False) -> "AdapterFile":
+        """Read an adapter.
+
+        Args:
+            meta: shapes only, without reading the values; alphas are then not known.
+
+        Raises:
+            InputError: damaged, not an adapter, or of a kind that is not read; the kind is named.
+        """
+        tensors, metadata = read_weights([path], meta=meta)
+        if any(key.startswith(("lora_te1_", "lora_te2_", "text_encoder_2.")) for key in tensors):
+            raise InputError(
+                f"{path.name} is for Stable Diffusion XL",
+                hint="give adapters of Stable Diffusion 1.x",
+            )
+        layers = tensors_by_layer(kohya_tensors(tensors))
+        changes = {key: _change(key, found, path.name) for key, found in layers.items()}
+        return cls(path, _kind(layers), changes, metadata)
+
+    def pairs(self, unet: nn.Module, text_encoder: nn.Module) -> list[tuple[Layer, LayerChange]]:
+        """Each layer that is changed with its change.
+
+        Raises:
+            InputError: a layer of the file has no place in the model, or another size.
+        """
+        layers = [*find_unet_layers(unet, "full+"), *find_text_encoder_layers(text_encoder)]
+        known = {layer.key: layer for layer in layers}
+        strangers = sorted(self.changes.keys() - known.keys())
+        if strangers:
+            shown = ", ".join(strangers[:SHOWN_KEYS]) + (", ..." if len(strangers) > SHOWN_KEYS else "")
+            raise InputError(
+                f"{len(strangers)} layers of {self.path.name} have no place in the model: {shown}",
+                hint="give the base that it was made for: --base MODEL",
+            )
+        found = [(known[key], change) for key, change in self.changes.items()]
+        for layer, change in found:
+            change.check(layer, self.path.name)
+        return found
+
+    @contextmanager
+    def merged(self, unet: nn.Module, text_encoder: nn.Module, weight: float) -> Iterator[None]:
+        """The models with `weight` times the change in their weights; afterwards as they were, bit for bit.
+
+        Raises:
+            InputError: as `pairs`; nothing is changed then.
+        """
+        pairs = self.pairs(unet, text_encoder)
+        before: list[tuple[Tensor, Tensor]] = []
+        try:
+            with torch.no_grad():
+                for layer, change in pairs:
+                    place = layer.module.weight.data
+                    before.append((place, place.to("cpu", copy=True)))
+                    place.copy_(place.float() + change.delta(layer, weight))
+            yield
+        finally:
+            with torch.no_grad():
+                for place, kept in before:
+                    place.copy_(kept)
+
+
+def _change(key: str, tensors: Mapping[str, Tensor], where: str) -> LayerChange:
+    for suffix in tensors:
+        named = _KINDS_NOT_READ.get(suffix)
+        if named:
+            raise InputError(f"{where} is {named}, which is not read", hint="give a LoRA, a LoCon or a LoHa")
+    if not key.startswith(tuple(f"{prefix}_" for prefix in PREFIXES.values())):
+        raise InputError(f"{where} is not an adapter: it has {key}", hint="give a LoRA, a LoCon or a LoHa")
+    unknown = sorted(tensors.keys() - _UNDERSTOOD)
+    if unknown:
+        raise InputError(
+            f"{where} is of a kind that is not read: {key} has {unknown[0]}",
+            hint="give a LoRA, a LoCon or a LoHa",
+        )
+    algorithm = cast(Algorithm, ALGORITHMS[algorithm_of(tensors)])
+    factors = algorithm.from_file(tensors)
+    rank = int(factors["down"].shape[0] if "down" in factors else factors["w1_b"].shape[0])
+    alpha = tensors.get("alpha")
+    is_known = alpha is not None and not alpha.is_meta
+    return LayerChange(key, algorithm, factors, (float(alpha) if is_known else rank) / rank)  # type: ignore[arg-type]
+
+
+def _kind(layers: Mapping[str, Mapping[str, Tensor]]) -> FileKind:
+    """LoCon where a convolution of a larger kernel takes part, as people tell them apart."""
+    if any("hada_w1_a" in one for one in layers.values()):
+        return "loha"
+    downs = (one["lora_down.weight"] for one in layers.values() if "lora_down.weight" in one)
+    return "locon" if any(down.dim() == 4 and down[0, 0].numel() > 1 for down in downs) else "lora"
