@@ -202,7 +202,8 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     Explains pans, zooms, and layers that slide over each other, as a background behind a character: each box
     may stand still or go with the one shift between the pictures, found by phase correlation or by trial;
     else each may go its own way (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer
-    than 4 % of the boxes may be left; what came into sight at the edges is not counted.
+    than 4 % of the boxes may be left; what came into sight at the edges, or from behind a figure that stands
+    still, is not counted.
     """
     import cv2
 
@@ -217,9 +218,7 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     if is_left.sum() < most_left:
         return 0.0
     for right, down in (shift_between(a, b)[:2], _layer_shift(a, b, is_left)):
-        shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
-        shifted: Grid = cv2.warpAffine(a, shift, size)  # type: ignore[assignment]
-        is_left_shifted = is_left & (box_change(shifted, b) > tolerated)
+        is_left_shifted = _left_of_layers(a, b, is_left, tolerated, (right, down))
         if is_left_shifted[_revealed(b.shape, right, down)].sum() < most_left:
             return max(abs(right), abs(down)) / _MOVE_WIDTH
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(b, a, None)  # type: ignore[call-overload]
@@ -229,6 +228,54 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
         return None
     lengths = np.hypot(flow[..., 0], flow[..., 1])
     return float(np.quantile(lengths, 0.95)) / _MOVE_WIDTH
+
+
+def _shifted(a: Grid, right: float, down: float) -> Grid:
+    """A picture moved right and down, black where nothing came from."""
+    import cv2
+
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    return cv2.warpAffine(a, matrix, a.shape[::-1])  # type: ignore[return-value]
+
+
+def _left_of_layers(
+    a: Grid, b: Grid, is_left: NDArray[np.bool_], tolerated: BoxSums, shift: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Boxes that differ though each cell may stand still or go with the shift.
+
+    Where more of what goes than of what stands lies at the edges, it is the ground behind a figure: the strip
+    of `b` that the figure hid in `a` is explained too. The ground that a moving figure leaves is not.
+    """
+    import cv2
+
+    gone = _shifted(a, *shift)
+    unexplained = cv2.min(cv2.absdiff(a, b), cv2.absdiff(gone, b))
+    is_not_gone = box_change(gone, b) > tolerated
+    is_figure = ~is_left & is_not_gone  # a plain ground seems to stand and to go
+    seen = _revealed(b.shape, *shift)
+    if _num_at_edges((is_left & ~is_not_gone)[seen]) > _num_at_edges(is_figure[seen]):
+        unexplained[_hidden_before(~is_left, is_figure, shift)] = 0
+    return is_left & (box_sums(unexplained) > tolerated)  # type: ignore[arg-type]
+
+
+def _num_at_edges(cells: NDArray[np.bool_]) -> int:
+    inner = cells[BOX_CELLS:-BOX_CELLS, BOX_CELLS:-BOX_CELLS]
+    return int(np.count_nonzero(cells)) - int(np.count_nonzero(inner))
+
+
+def _hidden_before(
+    is_still: NDArray[np.bool_], is_figure: NDArray[np.bool_], shift: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Cells that came from where all stands still, with the edge of a figure on their way."""
+    import cv2
+
+    box = np.ones((BOX_CELLS, BOX_CELLS), np.uint8)  # a box that stands still does so with all its cells
+    still, figure = (cv2.dilate(boxes.view(np.uint8), box) for boxes in (is_still, is_figure))
+    x, y = round(shift[0]), round(shift[1])
+    way = np.zeros((2 * abs(y) + 1, 2 * abs(x) + 1), np.uint8)
+    cv2.line(way, (abs(x), abs(y)), (abs(x) - x, abs(y) - y), 1)
+    was_hidden = cv2.bitwise_and(_shifted(still, x, y), cv2.dilate(figure, way))  # type: ignore[arg-type]
+    return was_hidden.view(np.bool_)
 
 
 def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, int]:

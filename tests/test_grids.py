@@ -108,16 +108,45 @@ def test_motion_extent_of_a_pan_is_its_share_of_the_width(shift: int) -> None:
     assert extent == pytest.approx(shift / 320, abs=0.012)
 
 
-def test_motion_extent_of_a_background_that_slides_behind_a_character() -> None:
-    wide = grid_of(scene(8, 480, 180))
-    figure = np.array(grid_of(scene(9))[:, 130:190])
+def before_ground(ground: Grid, left: int, right: int, seed: int = 9) -> Grid:
+    """A figure from one column to another, cut off at the bottom."""
+    seen = ground.copy()
+    seen[30:, left:right] = grid_of(scene(seed))[30:, left:right]
+    return seen
 
-    def look(shift: int) -> Grid:
-        seen = wide[:, shift : shift + 320].copy()
-        seen[40:, 130:190] = figure[40:]
-        return seen
 
-    assert grids.motion_extent(look(0), look(10)) == pytest.approx(10 / 320, abs=0.02)
+@pytest.mark.parametrize("shift", [10, 20, 30, 50, -10, -20, -30, -50])
+@pytest.mark.parametrize(("left", "right"), [(130, 190), (100, 220), (20, 120)])
+def test_motion_extent_of_a_background_that_slides_behind_a_still_figure(
+    left: int, right: int, shift: int
+) -> None:
+    wide = grid_of(scene(18, 520, 180))
+    looks = [before_ground(wide[:, 100 + x : 420 + x], left, right) for x in (0, shift)]
+    assert grids.motion_extent(*looks) == pytest.approx(abs(shift) / 320, abs=0.01)
+
+
+@pytest.mark.parametrize("shift", [20, -25])
+def test_motion_extent_of_a_background_that_slides_up_behind_a_still_figure(shift: int) -> None:
+    tall = grid_of(scene(21, 320, 300))
+    looks = []
+    for y in (60, 60 + shift):
+        seen = tall[y : y + 180].copy()
+        seen[60:120, 100:220] = grid_of(scene(9))[60:120, 100:220]
+        looks.append(seen)
+    assert grids.motion_extent(*looks) == pytest.approx(abs(shift) / 320, abs=0.01)
+
+
+@pytest.mark.parametrize("ground_shift", [0, 30])
+def test_motion_extent_is_none_where_another_figure_comes(ground_shift: int) -> None:
+    wide = grid_of(scene(18, 400, 180))
+    first = before_ground(wide[:, :320], 20, 100)
+    ground = before_ground(wide[:, ground_shift : 320 + ground_shift], 20, 100)
+    assert grids.motion_extent(first, before_ground(ground, 200, 270, seed=10)) is None
+
+
+def test_motion_extent_is_none_where_a_figure_stands_before_another_background() -> None:
+    looks = [before_ground(grid_of(scene(seed)), 60, 260) for seed in (12, 13)]
+    assert grids.motion_extent(*looks) is None
 
 
 def test_motion_extent_of_another_scene_is_none() -> None:
