@@ -6,7 +6,7 @@ several times faster than means in floats. A cell is 6 px of a 1080p frame, a bo
 smaller than a mouth in a close-up.
 """
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 Grid: TypeAlias = NDArray[np.uint8]
 BoxSums: TypeAlias = NDArray[np.uint16]
 FloatGrid: TypeAlias = NDArray[np.float32]
-Kind = Literal["black", "white", "title"]
 
 BOX_CELLS = 5
 BOX_AREA = BOX_CELLS**2
 BASE_LEVELS = 2.0  # a box that changes less is the same to the eye
 EDGE_SHARE = 0.04  # codecs leave noise in proportion to the detail of a box
+FLAT_VARIANCE = 9.0  # levels squared, of one even tone under noise
 NOISE_SHARE = 1.3  # of the noise measured in the scene, tolerated beside: its largest box of thousands
 
 _VARIANCE_FLOOR = 4.0  # levels squared: noise on a flat picture is no structure
 _MEAN_FLOOR = 60.0  # the same for brightness
-_FLAT_VARIANCE = 9.0
 _MOVE_WIDTH = 160  # cells; camera moves are sought on a grid this wide
 _MOVED_LEVELS = 6.0  # of change that resampling explains
 _MOVED_EDGE_SHARE = 0.5  # half a cell of misplacement is half a gradient
@@ -160,26 +159,7 @@ def thumb(grid: Grid) -> FloatGrid:
 
 def is_flat(grid: Grid) -> bool:
     """Say whether a picture is one even tone."""
-    return mean_and_variance(grid)[1] < _FLAT_VARIANCE
-
-
-def kind_of_picture(grid: Grid) -> Kind | None:
-    """Say whether a picture is all black, all white, or writing on a plain ground; None is a picture.
-
-    A title or a page of credits has one even ground over at least 85 % of its cells, and the rest of it, the
-    letters, is thin: few of its cells lie in the middle of something.
-    """
-    mean, variance = mean_and_variance(grid)
-    if variance < _FLAT_VARIANCE:
-        return "black" if mean < 25 else "white" if mean > 225 else None
-    histogram = np.bincount(grid.ravel() >> 2, minlength=64)
-    ground = (int(histogram.argmax()) << 2) + 2
-    is_drawn = np.abs(grid.astype(np.int16) - ground) > 12
-    share = float(is_drawn.mean())
-    if not 0.0005 < share < 0.15:
-        return None
-    is_inside = box_sums(is_drawn.view(np.uint8)) == BOX_AREA
-    return "title" if float(is_inside.mean()) < 0.1 * share else None
+    return mean_and_variance(grid)[1] < FLAT_VARIANCE
 
 
 def shift_between(a: Grid, b: Grid) -> tuple[float, float, float]:

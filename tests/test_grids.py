@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from videos import luma_of, plain, scene, title_page, with_mouth
+from videos import luma_of, scene, with_mouth
 
 from pipeline import grids
 from pipeline.grids import Grid
@@ -72,21 +72,6 @@ def test_structure_distance_is_0_for_the_same_and_about_1_for_unrelated_pictures
     ssim = (2 * x.mean() * y.mean() + 60) / (x.mean() ** 2 + y.mean() ** 2 + 60)
     ssim *= (2 * cov + 4) / (x.var() + y.var() + 4)
     assert grids.distance(a, b) == pytest.approx(1 - ssim, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("picture", "kind"),
-    [
-        (plain(5), "black"),
-        (plain(250), "white"),
-        (plain(120), None),
-        (title_page(), "title"),
-        (255 - title_page(), "title"),
-        (scene(4), None),
-    ],
-)
-def test_kinds_of_pictures(picture: NDArray[np.uint8], kind: str | None) -> None:
-    assert grids.kind_of_picture(grid_of(picture)) == kind
 
 
 def test_thumb_is_the_mean_of_9_by_16_parts() -> None:
