@@ -1,13 +1,12 @@
 """Extraction beside bare decoding and beside ffmpeg's mpdecimate: wall and processor time of whole processes.
 
-    python benchmarks/extract.py [--clip VIDEO] [--runs 3] [--minutes 8] [--ffmpeg ffmpeg] [--seconds 60]
+    python benchmarks/extract.py [--clip VIDEO] [--runs 2] [--peer-runs 1] [--ffmpeg ffmpeg] [--seconds 40]
 
-Without --clip a 1080p clip is drawn and encoded (a minute or two) into the folder of temporary files, and
-taken from there the next time: shots of 3 to 6 s on textured backgrounds with grain, mouths on threes, held
-poses, pans, H.264 at about the bit rate of an episode. The rate and the share of frames kept are printed; an
-episode keeps 2 to 3 % of its frames. "decode" is the limit: PyAV, frame threads, every frame decoded and
-nothing done with it. After the first run none
-is begun that would not end within --minutes of its start. Peer commands:
+A clip that is not there is drawn and encoded once (a minute or two), at --clip or in benchmarks/clips/, and
+read from there ever after: 1080p shots of 2.5 to 5 s on textured backgrounds with grain, mouths on threes,
+held poses, pans, one shot of six before speed lines, three drawings in turn; H.264 at about the bit rate of
+an episode (the rate and the share of frames kept are printed; of an episode 2 to 3 % are). "decode" is the
+limit: PyAV, frame threads, every frame decoded and nothing done with it. Peer commands, slow and run once:
 
     ffmpeg -i CLIP -vf "mpdecimate=hi=64*200:lo=64*50:frac=0.33,setpts=N/FRAME_RATE/TB" -qscale:v 1 -qmin 1
         %d.png
@@ -16,8 +15,6 @@ is begun that would not end within --minutes of its start. Peer commands:
 """
 
 import argparse
-import hashlib
-import inspect
 import os
 import shutil
 import statistics
@@ -30,10 +27,11 @@ from fractions import Fraction
 from pathlib import Path
 
 FPS = 24
-EPISODE_SHARE = (0.02, 0.03)
 SIZE = (1920, 1080)
-OURS, OURS_PNG = "celforge extract (jpg)", "celforge extract --format png"
-PEER, PEER_AGAIN = "ffmpeg mpdecimate, png", "  and reading its png again at 224 px"
+PAN_PX = 600
+GRAIN_MIDDLE = 16  # of noise stored without a sign
+CLIPS = Path(__file__).parent / "clips"
+DRAWING = 3  # another number for another drawing, which is another clip
 
 DECODE = """
 import sys, av
@@ -59,6 +57,17 @@ class Cost:
     cpu_s: float
 
 
+def drawn_clip(path: Path, seconds: int) -> Path:
+    """The clip, drawn first when it is not there; half a clip never stands under its name."""
+    if not path.exists():
+        print(f"drawing {path}, {seconds} s", file=sys.stderr)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"unfinished-{path.name}")
+        draw_clip(unfinished, seconds)
+        unfinished.replace(path)
+    return path
+
+
 def draw_clip(path: Path, seconds: int) -> None:
     """Encode a clip whose kept share is that of an episode."""
     import av
@@ -67,16 +76,21 @@ def draw_clip(path: Path, seconds: int) -> None:
 
     random = np.random.default_rng(7)
     width, height = SIZE
-    grains = [random.normal(0, 2.0, (height, width)).astype(np.float32) for _ in range(13)]
+    noises = [random.normal(GRAIN_MIDDLE, 2.0, (height, width)) for _ in range(13)]
+    grains = [np.rint(np.clip(noise, 0, 255)).astype(np.uint8) for noise in noises]
 
     def background() -> "np.ndarray":
-        picture = np.zeros((height, width + 600), np.float32)
+        picture = np.zeros((height, width + PAN_PX), np.float32)
         picture += np.linspace(60, 190, height, dtype=np.float32)[:, None]
         for _ in range(220):
-            points = (random.random((4, 2)) * (width + 600, height)).astype(np.int32)
+            points = (random.random((4, 2)) * (width + PAN_PX, height)).astype(np.int32)
             cv2.fillPoly(picture, [points[:3]], float(random.integers(30, 225)))
             cv2.polylines(picture, [points], True, 20.0, 2, cv2.LINE_AA)
-        return cv2.GaussianBlur(picture, (0, 0), 1.2)
+        return cv2.GaussianBlur(picture, (0, 0), 1.2).clip(18, 230).astype(np.uint8)
+
+    def speed_lines() -> "np.ndarray":
+        lines = np.repeat(random.integers(20, 230, (height // 24, 1)).astype(np.float32), 24, axis=0)
+        return np.repeat(cv2.GaussianBlur(lines, (0, 0), 4.0), width, axis=1).astype(np.uint8)
 
     def character(picture: "np.ndarray", x: int, mouth: int) -> None:
         cv2.ellipse(picture, (x, 900), (260, 420), 0, 180, 360, 90.0, -1, cv2.LINE_AA)
@@ -89,34 +103,25 @@ def draw_clip(path: Path, seconds: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": "19", "preset": "faster", "g": "240"}
-        number = 0
+        stream.options = {"crf": "19", "preset": "veryfast", "g": "240"}
+        number = shot = 0
         while number < seconds * FPS:
             behind, x = background(), int(random.integers(500, 1400))
             is_pan, has_mouth = random.random() < 0.12, random.random() < 0.7
-            for step in range(int(random.integers(3 * FPS, 6 * FPS))):
-                left = min(600, step * 6) if is_pan else 0
-                picture = behind[:, left : left + width].copy()
-                character(picture, x, (step // 3) % 3 if has_mouth else 0)
-                luma = np.clip(picture + grains[number % 13], 16, 235).astype(np.uint8)
+            is_fight = shot % 6 == 4
+            lines = [speed_lines() for _ in range(3)] if is_fight else []
+            for step in range(int(random.integers(FPS * 5 // 2, FPS * 5))):
+                left = min(PAN_PX, step * 6) if is_pan else 0
+                picture = lines[step % 3].copy() if is_fight else behind[:, left : left + width].copy()
+                character(picture, x, (step // 3) % 3 if has_mouth and not is_fight else 0)
                 planes = np.full((height * 3 // 2, width), 128, np.uint8)
-                planes[:height] = luma
+                planes[:height] = cv2.subtract(cv2.add(picture, grains[number % 13]), GRAIN_MIDDLE)
                 frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
                 frame.pts, frame.time_base = number, Fraction(1, FPS)
                 container.mux(stream.encode(frame))
                 number += 1
+            shot += 1
         container.mux(stream.encode(None))
-
-
-def drawn_clip(seconds: int) -> Path:
-    """The clip of an earlier call when it was drawn by the same code and as long, else a new one."""
-    code = hashlib.sha256(inspect.getsource(draw_clip).encode()).hexdigest()[:8]
-    path = Path(tempfile.gettempdir()) / f"celforge-clip-{seconds}s-{code}.mkv"
-    if not path.is_file():
-        part = path.with_stem(f"{path.stem}-{os.getpid()}.part")
-        draw_clip(part, seconds)
-        part.replace(path)
-    return path
 
 
 def length_of(clip: Path) -> tuple[int, float]:
@@ -142,10 +147,7 @@ def celforge(clip: Path, work: Path, threads: int, *options: str) -> tuple[Cost,
     project = work / "project"
     shutil.rmtree(project, ignore_errors=True)
     (project / "videos").mkdir(parents=True)
-    try:
-        os.link(clip, project / "videos" / clip.name)
-    except OSError:  # another disk
-        shutil.copyfile(clip, project / "videos" / clip.name)
+    os.link(clip, project / "videos" / clip.name)
     command = [str(Path(sys.executable).with_name("celforge")), "extract", str(project)]
     cost = cost_of([*command, "--workers", str(threads), *options])
     return cost, sum(1 for path in (project / "frames").rglob("*") if path.is_file())
@@ -162,57 +164,41 @@ def mpdecimate(clip: Path, work: Path, threads: int, ffmpeg: str) -> tuple[Cost,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clip", type=Path)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--peer-runs", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=int, default=40)
     parser.add_argument("--ffmpeg", default=shutil.which("ffmpeg"))
     arguments = parser.parse_args()
-    clip = arguments.clip or drawn_clip(arguments.seconds)
-    num_frames, seconds = length_of(clip)
+    if not arguments.ffmpeg:
+        print("no ffmpeg on the path: the peer is left out", file=sys.stderr)
+    seconds = arguments.seconds
+    clip = drawn_clip(arguments.clip or CLIPS / f"extract-{DRAWING}-{seconds}s.mkv", seconds)
+    num_frames, length_s = length_of(clip)
     size_bytes = clip.stat().st_size
-    rate = f"{num_frames:,} frames, {size_bytes / 1e6:.1f} MB, {size_bytes * 8e-6 / seconds:.1f} Mbit/s"
-    print(f"{clip.name}: {rate}, {arguments.threads} threads, load {load_text()}", flush=True)
+    rate = f"{num_frames:,} frames, {size_bytes / 1e6:.1f} MB, {size_bytes * 8e-6 / length_s:.1f} Mbit/s"
+    print(f"{clip.name}: {rate}, {arguments.threads} threads", flush=True)
     rows: dict[str, list[tuple[Cost, int]]] = {}
-    started = time.monotonic()
-    longest_s, num_runs = 0.0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        ends_s = started + arguments.minutes * 60
-        while num_runs < arguments.runs and (not num_runs or time.monotonic() + longest_s < ends_s):
-            begun = time.monotonic()  # interleaved, so that other work on the machine meets them all
-            measure_once(rows, clip, Path(folder), arguments.threads, arguments.ffmpeg)
-            longest_s, num_runs = max(longest_s, time.monotonic() - begun), num_runs + 1
-    print(f"{num_runs} runs, medians; load at the end {load_text()}")
+    with tempfile.TemporaryDirectory(dir=clip.parent) as folder:
+        for run in range(arguments.runs):  # interleaved, so that other work on the machine meets them all
+            peer = arguments.ffmpeg if run < arguments.peer_runs else None
+            measure_once(rows, clip, Path(folder), arguments.threads, peer)
     print_table(rows, num_frames)
 
 
-def load_text() -> str:
-    """Processes that ran or waited in the last minute, where the system counts them."""
-    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
-
-
 def print_table(rows: dict[str, list[tuple[Cost, int]]], num_frames: int) -> None:
-    def median_of(name: str) -> Cost:
-        costs = [cost for cost, _ in rows[name]]
-        wall_s = statistics.median(cost.wall_s for cost in costs)
-        return Cost(wall_s, statistics.median(cost.cpu_s for cost in costs))
-
-    limit = median_of("decode")
-    print("| what | files | wall s | cpu s | wall / decode | cpu / decode |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    """Medians of the runs, as shares of the frames and beside bare decoding."""
+    limit = statistics.median(cost.wall_s for cost, _ in rows["decode"])
+    limit_cpu = statistics.median(cost.cpu_s for cost, _ in rows["decode"])
+    print("| what | runs | files | of frames | wall s | cpu s | wall / decode | cpu / decode |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, found in rows.items():
-        cost = median_of(name)
-        ratios = f"{cost.wall_s / limit.wall_s:.2f} | {cost.cpu_s / limit.cpu_s:.2f}"
-        print(f"| {name} | {found[0][1]} | {cost.wall_s:.2f} | {cost.cpu_s:.2f} | {ratios} |")
-    share = rows[OURS][0][1] / num_frames
-    is_like = EPISODE_SHARE[0] <= share <= EPISODE_SHARE[1]
-    print(f"kept: {share:.1%} of the frames, {'as of' if is_like else 'NOT as of'} an episode")
-    if PEER in rows:
-        ours, peer, again = median_of(OURS_PNG), median_of(PEER), median_of(PEER_AGAIN)
-        alone, whole = peer.wall_s / ours.wall_s, (peer.wall_s + again.wall_s) / ours.wall_s
-        print(f"mpdecimate + png: {alone:.1f} times ours with png, {whole:.1f} with reading again, by wall")
+        wall = statistics.median(cost.wall_s for cost, _ in found)
+        cpu = statistics.median(cost.cpu_s for cost, _ in found)
+        files = f"{len(found)} | {found[0][1]} | {found[0][1] / num_frames:.1%}"
+        print(f"| {name} | {files} | {wall:.2f} | {cpu:.2f} | {wall / limit:.2f} | {cpu / limit_cpu:.2f} |")
 
 
 def measure_once(
@@ -222,12 +208,13 @@ def measure_once(
         rows.setdefault(name, []).append(found)
 
     note("decode", (cost_of([sys.executable, "-c", DECODE, str(clip), str(threads)]), 0))
-    note(OURS, celforge(clip, work, threads))
-    note(OURS_PNG, celforge(clip, work, threads, "--format", "png"))
+    note("celforge extract (jpg)", celforge(clip, work, threads))
+    note("celforge extract --format png", celforge(clip, work, threads, "--format", "png"))
     note("celforge extract --keyframes", celforge(clip, work, threads, "--keyframes"))
     if ffmpeg:
-        note(PEER, mpdecimate(clip, work, threads, ffmpeg))
-        note(PEER_AGAIN, (cost_of([sys.executable, "-c", READ_AGAIN, str(work / "peer")]), 0))
+        note("ffmpeg mpdecimate, png", mpdecimate(clip, work, threads, ffmpeg))
+        again = cost_of([sys.executable, "-c", READ_AGAIN, str(work / "peer")])
+        note("  and reading its png again at 224 px", (again, 0))
 
 
 if __name__ == "__main__":

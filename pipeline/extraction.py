@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.frame_choice import Decision, FrameChooser, Rules
 from pipeline.frame_files import Format, FrameWriter, WrittenFile, time_text
-from pipeline.grids import kind_of_picture
+from pipeline.picture_kinds import kind_of_picture
 from pipeline.picture_memory import SIGNATURE_SIZE, PictureMemory, signature
 from pipeline.settings import Json
 from pipeline.shots import Sample

@@ -22,11 +22,11 @@ from pipeline.grids import (
     excess,
     is_flat,
     is_same,
-    kind_of_picture,
     motion_extent,
     thumb,
     tolerance,
 )
+from pipeline.picture_kinds import kind_of_picture
 from pipeline.picture_memory import PictureMemory
 from pipeline.shots import LOOK_AHEAD, FrameWindow, Measured, Sample
 

@@ -6,8 +6,7 @@ several times faster than means in floats. A cell is 6 px of a 1080p frame, a bo
 smaller than a mouth in a close-up.
 """
 
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,23 +14,20 @@ from numpy.typing import NDArray
 Grid: TypeAlias = NDArray[np.uint8]
 BoxSums: TypeAlias = NDArray[np.uint16]
 FloatGrid: TypeAlias = NDArray[np.float32]
-Kind = Literal["black", "white", "title"]
 
 BOX_CELLS = 5
 BOX_AREA = BOX_CELLS**2
 BASE_LEVELS = 2.0  # a box that changes less is the same to the eye
 EDGE_SHARE = 0.04  # codecs leave noise in proportion to the detail of a box
+FLAT_VARIANCE = 9.0  # levels squared, of one even tone under noise
 NOISE_SHARE = 1.3  # of the noise measured in the scene, tolerated beside: its largest box of thousands
 
 _VARIANCE_FLOOR = 4.0  # levels squared: noise on a flat picture is no structure
 _MEAN_FLOOR = 60.0  # the same for brightness
-_FLAT_VARIANCE = 9.0
-_INK_LEVELS = 8.0  # mean deviation from the median tone inside a letter
 _MOVE_WIDTH = 160  # cells; camera moves are sought on a grid this wide
 _MOVED_LEVELS = 6.0  # of change that resampling explains
 _MOVED_EDGE_SHARE = 0.5  # half a cell of misplacement is half a gradient
 _LEFT_OVER_SHARE = 0.04
-_UNCOVERED_SHARE = 0.4  # of what changed may have come into sight from behind something
 
 
 def box_sums(values: Grid) -> BoxSums:
@@ -163,60 +159,7 @@ def thumb(grid: Grid) -> FloatGrid:
 
 def is_flat(grid: Grid) -> bool:
     """Say whether a picture is one even tone."""
-    return mean_and_variance(grid)[1] < _FLAT_VARIANCE
-
-
-def kind_of_picture(grid: Grid) -> Kind | None:
-    """Say whether a picture is all black, all white, or writing on a plain ground; None is a picture.
-
-    A title or a page of credits has one even ground over at least 75 % of its cells, and nearly all that is
-    drawn on it are letters.
-    """
-    mean, variance = mean_and_variance(grid)
-    if variance < _FLAT_VARIANCE:
-        return "black" if mean < 25 else "white" if mean > 225 else None
-    histogram = np.bincount(grid.ravel() >> 2, minlength=64)
-    ground = (int(histogram.argmax()) << 2) + 2
-    is_drawn = np.abs(grid.astype(np.int16) - ground) > 12
-    if not 0.0005 < float(is_drawn.mean()) < 0.25:
-        return None
-    return "title" if _letters_share(grid, is_drawn) > 0.9 else None
-
-
-def _letters_share(grid: Grid, is_drawn: NDArray[np.bool_]) -> float:
-    """Share of the drawn cells that belong to letters: shapes of one tone in rows, close beside each other.
-
-    Letters run together on so small a grid: a shape much wider than high is a word. A figure is one shape of
-    many tones, stars stand far apart.
-    """
-    import cv2
-
-    height, width = grid.shape
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(is_drawn.view(np.uint8), connectivity=8)
-    inner = cv2.erode(is_drawn.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
-    letters = []
-    for number, (x, y, wide, high, area) in enumerate(stats[1:].tolist(), 1):
-        is_whole = x > 0 and y > 0 and x + wide < width and y + high < height
-        tones = grid[y : y + high, x : x + wide][
-            inner[y : y + high, x : x + wide] & (labels[y : y + high, x : x + wide] == number)
-        ]
-        is_even = tones.size < BOX_AREA or float(np.abs(tones - np.median(tones)).mean()) < _INK_LEVELS
-        if is_whole and is_even and 3 <= high <= 0.4 * height:
-            letters.append((x, y, wide, high, area))
-    in_rows = sum(one[4] for one in letters if one[2] > 2.5 * one[3] or _num_beside(one, letters) >= 1)
-    return float(in_rows / int(is_drawn.sum()))
-
-
-def _num_beside(one: tuple[int, ...], others: Sequence[tuple[int, ...]]) -> int:
-    """How many shapes of like height stand beside one, no farther off than a letter is high."""
-    x, y, wide, high, _ = one
-    num = 0
-    for left, top, width, height, _ in others:
-        gap = max(left - x - wide, x - left - width)
-        overlap = min(y + high, top + height) - max(y, top)
-        is_like = max(high, height) <= 2.5 * min(high, height)
-        num += 0 <= gap <= max(high, height) and overlap >= 0.5 * min(high, height) and is_like
-    return num
+    return mean_and_variance(grid)[1] < FLAT_VARIANCE
 
 
 def shift_between(a: Grid, b: Grid) -> tuple[float, float, float]:
@@ -239,8 +182,8 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     Explains pans, zooms, and layers that slide over each other, as a background behind a character: each box
     may stand still or go with the one shift between the pictures, found by phase correlation or by trial;
     else each may go its own way (dense inverse search optical flow, Kroeger et al. 2016, in OpenCV). Fewer
-    than 4 % of the boxes may be left; what came into sight at the edges is not counted, nor, where one shift
-    explains most of what changed, what came into sight from behind something that stands still.
+    than 4 % of the boxes may be left; what came into sight at the edges, or from behind a figure that stands
+    still, is not counted.
     """
     import cv2
 
@@ -255,14 +198,8 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     if is_left.sum() < most_left:
         return 0.0
     for right, down in (shift_between(a, b)[:2], _layer_shift(a, b, is_left)):
-        shift = np.array([[1, 0, right], [0, 1, down]], np.float32)
-        shifted: Grid = cv2.warpAffine(a, shift, size)  # type: ignore[assignment]
-        is_left_shifted = is_left & (box_change(shifted, b) > tolerated)
-        seen = _revealed(b.shape, right, down)
-        num_left, num_moved = int(is_left_shifted[seen].sum()), int(is_left[seen].sum())
-        if num_left >= most_left and num_left <= _UNCOVERED_SHARE * num_moved:
-            num_left = int((is_left_shifted & ~_uncovered(is_left, shift))[seen].sum())
-        if num_left < most_left:
+        is_left_shifted = _left_of_layers(a, b, is_left, tolerated, (right, down))
+        if is_left_shifted[_revealed(b.shape, right, down)].sum() < most_left:
             return max(abs(right), abs(down)) / _MOVE_WIDTH
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST).calc(b, a, None)  # type: ignore[call-overload]
     columns, rows = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
@@ -273,31 +210,63 @@ def motion_extent(a: Grid, b: Grid) -> float | None:
     return float(np.quantile(lengths, 0.95)) / _MOVE_WIDTH
 
 
-def _uncovered(is_moved: NDArray[np.bool_], shift: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Boxes that show what was hidden, one shift earlier, by something that stands still, and its rim."""
+def _shifted(a: Grid, right: float, down: float) -> Grid:
+    """A picture moved right and down, black where nothing came from."""
     import cv2
 
-    box = np.ones((2 * BOX_CELLS - 1, 2 * BOX_CELLS - 1), np.uint8)  # boxes that touch what stands still
-    is_still = cv2.morphologyEx((~is_moved).view(np.uint8), cv2.MORPH_OPEN, box)  # a thing, not a plain spot
-    is_near_still = cv2.dilate(is_still, box)
-    height, width = is_moved.shape
-    is_from_still = cv2.warpAffine(is_near_still, shift, (width, height), flags=cv2.INTER_NEAREST)
-    return cv2.bitwise_or(is_near_still, is_from_still).view(np.bool_)
+    matrix = np.array([[1, 0, right], [0, 1, down]], np.float32)
+    return cv2.warpAffine(a, matrix, a.shape[::-1])  # type: ignore[return-value]
+
+
+def _left_of_layers(
+    a: Grid, b: Grid, is_left: NDArray[np.bool_], tolerated: BoxSums, shift: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Boxes that differ though each cell may stand still or go with the shift.
+
+    Where more of what goes than of what stands lies at the edges, it is the ground behind a figure: the strip
+    of `b` that the figure hid in `a` is explained too. The ground that a moving figure leaves is not.
+    """
+    import cv2
+
+    gone = _shifted(a, *shift)
+    unexplained = cv2.min(cv2.absdiff(a, b), cv2.absdiff(gone, b))
+    is_not_gone = box_change(gone, b) > tolerated
+    is_figure = ~is_left & is_not_gone  # a plain ground seems to stand and to go
+    seen = _revealed(b.shape, *shift)
+    if _num_at_edges((is_left & ~is_not_gone)[seen]) > _num_at_edges(is_figure[seen]):
+        unexplained[_hidden_before(~is_left, is_figure, shift)] = 0
+    return is_left & (box_sums(unexplained) > tolerated)  # type: ignore[arg-type]
+
+
+def _num_at_edges(cells: NDArray[np.bool_]) -> int:
+    inner = cells[BOX_CELLS:-BOX_CELLS, BOX_CELLS:-BOX_CELLS]
+    return int(np.count_nonzero(cells)) - int(np.count_nonzero(inner))
+
+
+def _hidden_before(
+    is_still: NDArray[np.bool_], is_figure: NDArray[np.bool_], shift: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Cells that came from where all stands still, with the edge of a figure on their way."""
+    import cv2
+
+    box = np.ones((BOX_CELLS, BOX_CELLS), np.uint8)  # a box that stands still does so with all its cells
+    still, figure = (cv2.dilate(boxes.view(np.uint8), box) for boxes in (is_still, is_figure))
+    x, y = round(shift[0]), round(shift[1])
+    way = np.zeros((2 * abs(y) + 1, 2 * abs(x) + 1), np.uint8)
+    cv2.line(way, (abs(x), abs(y)), (abs(x) - x, abs(y) - y), 1)
+    was_hidden = cv2.bitwise_and(_shifted(still, x, y), cv2.dilate(figure, way))  # type: ignore[arg-type]
+    return was_hidden.view(np.bool_)
 
 
 def _layer_shift(a: Grid, b: Grid, is_moved: NDArray[np.bool_]) -> tuple[int, int]:
-    """Cells right and down, one of them 0, that bring most of the moved cells of `a` to their like in `b`.
-
-    Tried is up to a sixth of the width each way: somewhat more than a move that gives a frame of its own.
-    """
+    """Cells right and down, one of them 0, that bring most of the moved cells of `a` to their like in `b`."""
     import cv2
 
     height, width = a.shape
     mask, like = is_moved.view(np.uint8), np.array(_MOVED_LEVELS)
     best, found = 0, (0, 0)
-    farthest = width // 6
-    for is_down, reach in ((False, farthest), (True, min(farthest, height // 2))):
-        for shift in range(-reach, reach + 1):
+    for is_down, length in ((False, width), (True, height)):
+        for shift in range(-length // 6, length // 6 + 1):
             right, down = (0, shift) if is_down else (shift, 0)
             rows, columns = _revealed(a.shape, right, down)
             before = a[_span(rows, -down), _span(columns, -right)]

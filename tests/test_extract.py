@@ -5,11 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
-from videos import HEIGHT, WIDTH, add_silence, held, plain, scene, title_page, with_mouth, write_video
+from videos import HEIGHT, WIDTH, held, plain, scene, title_page, with_mouth, write_sound, write_video
 
 from pipeline.content_steps import file_sha256
 from tests.conftest import Celforge
@@ -103,29 +103,23 @@ def test_every_option_has_its_effect(
     assert count(celforge, folder, *options) == wanted
 
 
-def test_skip_flash_leaves_a_shot_of_nothing_else_out(celforge: Celforge, tmp_path: Path) -> None:
-    pictures = [*held(scene(1)), *[plain(255)] * 2, *held(scene(2)), *[plain(128)] * 2]
+@pytest.mark.parametrize("kind", ["flash", "fade"])
+def test_skip_leaves_out_a_shot_that_is_nothing_but_a_flash_or_a_fade(
+    celforge: Celforge, tmp_path: Path, kind: str
+) -> None:
+    only = {"flash": held(plain(255), frames=4), "fade": fade_out(scene(2), frames=9)}[kind]
+    pictures = [*held(scene(1), frames=24), *only, *held(scene(3), frames=24)]
     write_video(tmp_path / "ep.mkv", pictures)
-    assert count(celforge, tmp_path) == 3  # the last one is a shot that has nothing better
-    assert count(celforge, tmp_path, "--skip", "flash") == 2
+    assert count(celforge, tmp_path) == 3
+    answer = celforge("extract", tmp_path, "--skip", kind, "--json")
+    assert answer.exit_code == 0 and answer.json["dropped_as"][kind] >= 1
+    times_s = sorted(float(name[-10:-4]) for name in frames(tmp_path))
+    assert len(times_s) == 2 and times_s[0] < 1 and times_s[1] >= 1 + len(only) / 24 - 0.001
 
 
-def test_skip_fade_leaves_a_shot_of_nothing_else_out(celforge: Celforge, tmp_path: Path) -> None:
-    whole = scene(2).astype(np.float64)
-    faded = [np.rint(whole * (1 - step / 24)).astype(np.uint8) for step in range(1, 25)]
-    write_video(tmp_path / "ep.mkv", [*held(scene(1)), *faded])
-    assert count(celforge, tmp_path, "--skip", "black") == 2  # the fade is all there is of its shot
-    assert count(celforge, tmp_path, "--skip", "black", "--skip", "fade") == 1
-
-
-def test_a_file_with_only_sound_is_named_and_passed_over(celforge: Celforge, folder: Path) -> None:
-    with av.open(str(folder / "videos" / "song.mkv"), "w") as container:
-        sound = container.add_stream("aac", rate=48000, layout="mono")
-        add_silence(container, sound, 0.5)
-    answer = celforge("extract", folder, "--json")
-    assert answer.exit_code == 0, answer.stderr
-    assert [line for line in answer.stderr.splitlines() if "song.mkv" in line and "skipped" in line]
-    assert {name.split("/")[0] for name in frames(folder)} == {"ep01"}
+def fade_out(picture: NDArray[np.uint8], frames: int) -> list[NDArray[np.uint8]]:
+    shares = [1 - number / (frames + 1) for number in range(1, frames + 1)]
+    return [np.rint(picture * share).astype(np.uint8) for share in shares]
 
 
 def test_change_levels_say_how_small_a_change_is_another_picture(celforge: Celforge, tmp_path: Path) -> None:
@@ -260,6 +254,17 @@ def test_what_is_no_video_is_named_and_what_is_damaged_gives_what_decodes(
     found = frames(folder)
     assert sum(name.startswith("half/") for name in found) >= 2
     assert sum(name.startswith("ep01/") for name in found) == 6
+
+
+def test_a_file_of_only_sound_is_named_and_skipped(celforge: Celforge, tmp_path: Path) -> None:
+    write_video(tmp_path / "ep.mkv", held(scene(1), frames=8))
+    write_sound(tmp_path / "theme.mp4")
+    write_sound(tmp_path / "voices.MKV")
+    answer = celforge("extract", tmp_path, "--json")
+    assert answer.exit_code == 0 and answer.json["failures"] == []
+    for name in ("theme.mp4", "voices.MKV"):
+        assert f"{name}: only sound; skipped" in answer.stderr
+    assert len(frames(tmp_path)) == 1
 
 
 def test_crop_bars_cuts_black_bars_off(celforge: Celforge, tmp_path: Path) -> None:

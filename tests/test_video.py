@@ -270,9 +270,9 @@ def test_a_file_with_only_sound_is_named(tmp_path: Path) -> None:
 
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as container:
-        from videos import _add_silence
+        from videos import add_silence
 
-        _add_silence(container, container.add_stream("aac", rate=48000, layout="mono"), 0.5)
+        add_silence(container, container.add_stream("aac", rate=48000, layout="mono"), 0.5)
     with pytest.raises(UnreadableVideoError) as caught:
         VideoReader(path)
     assert (caught.value.reason, caught.value.is_damaged) == ("only sound", False)

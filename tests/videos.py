@@ -187,6 +187,13 @@ def add_silence(container: Any, sound: Any, seconds: float) -> None:
     container.mux(sound.encode(None))
 
 
+def write_sound(path: Path, seconds: float = 0.5) -> Path:
+    """Encode silence without a picture."""
+    with av.open(str(path), "w") as container:
+        add_silence(container, container.add_stream("aac", rate=48000, layout="mono"), seconds)
+    return path
+
+
 def luma_of(picture: Picture) -> NDArray[np.float64]:
     """BT.601 luma of RGB, full range, by its definition."""
     weights = np.array([0.299, 0.587, 0.114])
