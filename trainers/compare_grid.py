@@ -57,7 +57,7 @@ def draw_grid(
         for first, count, lines in head:
             left, right = _left(first, cell), _left(first + count, cell) - GAP_PX
             _centred(pen, lines, (left + right) // 2, y, font)
-            if count > 1:
+            if count > 1 and lines:
                 pen.line((left, y + _head_height(head) - 3, right, y + _head_height(head) - 3), LINE, 2)
         y += _head_height(head)
     for down, (text, height) in enumerate(zip(texts, heights, strict=True)):

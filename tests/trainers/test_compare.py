@@ -71,6 +71,7 @@ def test_a_project_with_runs_needs_no_arguments(celforge: Celforge, project: Pat
         Image.open(project / "compare" / one["picture"]) for one in facts["cells"] if one["column"] == 2
     )
     assert (first.size, second.size) == ((32, 32), (32, 16))
+    first.load(), second.load()
     parameters = first.info["parameters"]
     assert (
         parameters.startswith("girl <lora:loha:1>\nSteps: 1, Sampler: DDIM") and "Lora hashes: " in parameters
