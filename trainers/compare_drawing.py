@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import nn
 
 from pipeline import console
 from pipeline.errors import DeviceError
@@ -77,7 +78,7 @@ def draw(
                 if models.source.sha256 != sha256:
                     raise DeviceError(f"{given} changed while it was read", hint="run the command again")
                 for module in (models.unet, models.text_encoder, models.vae):
-                    module.requires_grad_(False).to(device)
+                    nn.Module.to(module.requires_grad_(False), device)
                 for path, prompt, image, cell in _drawn(plan, todo, models, device, pictures, interruption):
                     write_atomic(path, png_bytes(image, _texts(plan, cell, prompt)))
                     bar.advance()
