@@ -6,8 +6,9 @@ screenshots are taken in.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Link:
         arguments: of its command line.
         settings: in force, by name; what cannot change a result is left out.
         made: where its results go; the stage's own report names them more exactly.
+        check: refuses what can be known to fail before anything was done: `check_before` of its module.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Link:
     arguments: tuple[str, ...]
     settings: Mapping[str, Json]
     made: Path | None = None
+    check: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +218,8 @@ class _Reader:
         """A link for each entry [[train]]."""
         if command not in self.data:
             self.left_out[command] = f"celforge.toml has no [[{command}]] yet"
-        for name, resolved in load(command).resolve_entries(self.data, self.path).items():
+        module = load(command)
+        for name, resolved in module.resolve_entries(self.data, self.path).items():
             settings = resolved.settings
             values = self._values(settings) | {"steps": settings.steps}
             own_data, out = settings.data, settings.out
@@ -224,7 +228,8 @@ class _Reader:
             if own_data is None and self.tree != self.root / DATASET:
                 arguments += ["--data", str(self.tree)]
             made = _plain(out or self.root / "models" / settings.run_name)
-            yield Link(name, command, data, tuple(arguments), values, made)
+            check = partial(module.check_before, settings)
+            yield Link(name, command, data, tuple(arguments), values, made, check)
 
     def _values(self, settings: object) -> dict[str, Json]:
         """Settings that matter, with paths relative to the project, so that it can be moved."""

@@ -118,6 +118,7 @@ class Run:
             Catalog.open(project.catalog_path) as catalog,
             contextlib.chdir(project.root),
         ):
+            self.check(links)
             for number, link in enumerate(links, 1):
                 try:
                     self._take(number, len(links), link, catalog)
@@ -127,6 +128,19 @@ class Run:
                     raise StageError(place, failed, self.again) from error
         has_failures = any(one.record.exit_code for one in self.done)
         return ExitCode.FAILED_ITEMS if has_failures else ExitCode.DONE
+
+    def check(self, links: Sequence[Link]) -> None:
+        """Refuse what would fail only after hours, before anything is done.
+
+        Raises:
+            StageError: a setting names a file that is not there, or a stage lacks what it cannot do without.
+        """
+        with contextlib.chdir(self.chain.project.root):
+            for number, link in enumerate(links, 1):
+                try:
+                    link.check()
+                except PipelineError as error:
+                    raise StageError(f"[{number}/{len(links)}] {link.name}", error, self.again) from error
 
     def _take(self, number: int, total: int, link: Link, catalog: Catalog) -> None:
         disk = self._disk

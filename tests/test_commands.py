@@ -136,6 +136,14 @@ def test_init_writes_every_setting_and_its_lines_are_valid(celforge: Celforge, t
     assert celforge("config", "show", tmp_path).exit_code == 0
 
 
+def test_init_makes_the_folder(celforge: Celforge, tmp_path: Path) -> None:
+    answer = celforge("init", tmp_path / "new" / "my-anime")
+    assert answer.exit_code == 0, answer.stderr
+    assert (tmp_path / "new" / "my-anime" / "celforge.toml").is_file()
+    (tmp_path / "file").touch()
+    assert celforge("init", tmp_path / "file").exit_code != 0
+
+
 def test_init_never_writes_over_a_file(celforge: Celforge, tmp_path: Path) -> None:
     (tmp_path / "celforge.toml").write_text("# mine")
     answer = celforge("init", tmp_path)

@@ -94,6 +94,27 @@ def test_nothing_to_begin_with_says_what_to_do(tmp_path: Path, text: str, messag
     assert caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("", "no model to start from was given"),
+        ('base = "gone.safetensors"', "there is no model gone.safetensors"),
+        ('base = "owner/name"\nvae = "./vae"', "there is no model ./vae"),
+        ('base = "owner/name"\nprompts = "p.txt"', "there is no file of prompts"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_before_the_first_stage(
+    celforge: Celforge, tmp_path: Path, entry: str, message: str
+) -> None:
+    folder = project(tmp_path / "a", f"[ingest]\n[[train]]\n{entry}\n", "images/1.png").root
+    for more in ((), ("--plan",)):
+        answer = celforge("run", folder, *more)
+        assert answer.exit_code == ExitCode.USAGE
+        assert f"[2/2] train.loha: {message}" in answer.stderr
+        assert "ingest  " in answer.stdout and "[1/2]" not in answer.stderr
+    assert celforge("run", folder, "--to", "ingest").exit_code == 0
+
+
 def test_a_folder_of_another_project_is_refused(tmp_path: Path) -> None:
     inner = project(tmp_path / "a", "[ingest]", "images/1.png")
     (inner.root / "images/.celforge").mkdir()
@@ -106,7 +127,7 @@ def test_a_folder_of_another_project_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def chain(tmp_path: Path) -> Chain:
-    text = CHAIN + '[[train]]\nname = "one"\nsteps = 7\n'
+    text = CHAIN + '[[train]]\nname = "one"\nsteps = 7\nbase = "owner/name"\n'
     return read_chain(project(tmp_path / "anime", text, "images/a.png", "images/b.png"), {})
 
 
@@ -280,7 +301,7 @@ def test_a_model_that_was_written_over_is_trained_from_again(stages: Stages, tmp
     path = stages.chain.project.root / "celforge.toml"
     base = stages.chain.project.root / "base.safetensors"
     base.write_bytes(b"one")
-    path.write_text(path.read_text() + 'base = "base.safetensors"\n')
+    path.write_text(path.read_text().replace("owner/name", "base.safetensors"))
     stages.run()
     base.write_bytes(b"another")
     assert why(stages.plan(), "train.one") == "base base.safetensors changed"

@@ -1,5 +1,6 @@
 """Draw grids of pictures: models across, prompts down, the same noise everywhere.
 
+\b
     celforge compare --prompts prompts.txt
     celforge compare sabine.safetensors --base anime.safetensors --weights 0,0.5,1 --prompts prompts.txt
 

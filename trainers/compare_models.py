@@ -13,8 +13,9 @@ from typing import Any
 from pipeline.errors import InputError
 from trainers.adapters.merging import AdapterFile
 from trainers.families import family_of_tensors
-from trainers.model_files import STEMS, SUFFIXES, part_files, read_weights, sha256_of_files
+from trainers.model_files import STEMS, part_files, read_weights, sha256_of_files
 from trainers.run_folder import RunFolder
+from trainers.train_settings import MODEL_SUFFIXES
 
 KINDS = ("loha", "locon", "lora", "full")  # in the order of their columns
 SHOWN_KINDS: Mapping[str, str] = {"loha": "LoHa", "locon": "LoCon", "lora": "LoRA", "full": "full"}
@@ -146,7 +147,7 @@ def _of_run(folder: Path) -> Iterator[Path]:
     """Step models, then the last one; every model file of a folder that is no run's."""
     facts = RunFacts.read(folder)
     if not facts.name:
-        yield from sorted(one for one in folder.iterdir() if one.suffix.lower() in SUFFIXES)
+        yield from sorted(one for one in folder.iterdir() if one.suffix.lower() in MODEL_SUFFIXES)
         return
     run = RunFolder(folder, facts.name)
     paths = [*(path for _, path in run.step_models()), run.model_path(), run.diffusers_folder()]

@@ -17,8 +17,8 @@ from torch import Tensor
 from pipeline.errors import HubError, InputError
 from pipeline.hub import HubFile, Ledger, fetch
 from trainers.export import DTYPE_NAMES
+from trainers.train_settings import MODEL_SUFFIXES
 
-SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 STEMS: Mapping[str, str] = {  # of weights in a diffusers folder
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -69,7 +69,7 @@ def locate(given: str, *, state_folder: Path | None = None, parts: Iterable[str]
         return Place(given, path)
     repo, _, revision = given.partition("@")
     is_id = repo.count("/") == 1 and not given.startswith((".", "/", "~")) and "\\" not in given
-    if not is_id or path.suffix.lower() in SUFFIXES:
+    if not is_id or path.suffix.lower() in MODEL_SUFFIXES:
         raise InputError(
             f"there is no model {given}",
             hint="give a .safetensors file, a diffusers folder, or owner/name of a model on the hub",

@@ -17,7 +17,7 @@ from trainers.prepared import Prepared, available_bytes
 from trainers.prompts import read_prompts
 from trainers.run_folder import RunFolder
 from trainers.sizes import model_sizes
-from trainers.train_settings import Settings, differences
+from trainers.train_settings import Settings, check_before, differences
 
 SMALL_MODEL = 200_000_000  # numbers, of a model that a CPU can train
 
@@ -32,11 +32,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         TooManyFailuresError: too many pictures cannot be read.
     """
     settings = resolved.settings
-    if not settings.base:
-        raise SettingsError(
-            "no model to start from was given",
-            hint="--base MODEL: a diffusers folder, a .safetensors file, or owner/name on the hub",
-        )
+    check_before(settings)
     root = _data_path(settings, project)
     check_optimizer(settings.optimizer, parse_arguments(settings.optimizer_arg))
     device = choose_device(settings.device)

@@ -25,9 +25,9 @@ from pipeline.flags import click_options, take_flags
 from pipeline.project import Project, entries_of, find_project, load_toml
 from pipeline.settings import Resolved, nearest
 from pipeline.stage_command import json_option
-from trainers.train_settings import KINDS, SECTION, Settings, resolve_entries, resolve_train
+from trainers.train_settings import KINDS, SECTION, Settings, check_before, resolve_entries, resolve_train
 
-__all__ = ["Settings", "command", "resolve_entries"]
+__all__ = ["Settings", "check_before", "command", "resolve_entries"]
 
 
 @dataclass(frozen=True, slots=True)

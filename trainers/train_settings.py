@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pipeline.errors import SettingsError
+from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.data_settings import DataSettings
@@ -19,6 +19,7 @@ Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
 KINDS: tuple[str, ...] = get_args(Kind)
 ADAPTERS = ("lora", "locon", "loha")
+MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -293,6 +294,30 @@ def resolve_entries(data: Mapping[str, Any], toml_path: Path | None) -> dict[str
             )
         found[label], _ = resolve_train(table, toml_path, {}, label=label)
     return found
+
+
+def check_before(settings: Settings) -> None:
+    """Refuse what can be known to fail before the data are there; reads no file and imports no torch.
+
+    Raises:
+        SettingsError: no model to start from.
+        InputError: a model, a VAE or a file of prompts that was named is not there.
+    """
+    if not settings.base:
+        raise SettingsError(
+            "no model to start from was given",
+            hint="--base MODEL: a diffusers folder, a .safetensors file, or owner/name on the hub",
+        )
+    for given in filter(None, (settings.base, settings.vae)):
+        path = Path(given).expanduser()
+        is_on_disk = path.suffix.lower() in MODEL_SUFFIXES or given.startswith((".", "/", "~"))
+        if is_on_disk and not path.exists():
+            raise InputError(
+                f"there is no model {given}",
+                hint="give a .safetensors file, a diffusers folder, or owner/name of a model on the hub",
+            )
+    if settings.prompts is not None and not settings.prompts.is_file():
+        raise InputError(f"there is no file of prompts {settings.prompts}", hint="mend --prompts")
 
 
 def differences(settings: Settings, preset: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

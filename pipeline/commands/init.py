@@ -1,7 +1,7 @@
 """Write a commented celforge.toml.
 
 Every setting of every stage is in it with its help and its default, commented out: take the # away from what
-you want to change. `celforge run` takes the file as it is.
+you want to change. `celforge run` takes the file as it is. A folder that is not there yet is made.
 """
 
 import textwrap
@@ -67,6 +67,8 @@ def _options_text(settings_class: type, chosen: Mapping[str, Any]) -> Iterator[s
 
 
 def _init(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True)
     folder = existing_folder(folder)
     path = folder / CONFIG_NAME
     if path.exists():
