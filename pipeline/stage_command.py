@@ -26,12 +26,15 @@ def stage_command(name: str, module: ModuleType) -> click.Command:
 
     Args:
         module: holds `Settings` (a dataclass of options), `run(job, settings) -> Report`, a docstring for the
-            help, and `HAS_PLAN = True` when `run` hands a plan to `job.apply`, which is what `--dry-run`
-            shows.
+            help, `HAS_PLAN = True` when `run` hands a plan to `job.apply`, which is what `--dry-run`
+            shows, and `FILE_OPTION = NAME` where a file in the place of FOLDER is the value of that option.
     """
 
     def run_stage(**given: Any) -> None:
         folder: Path = given["folder"]
+        file_option = getattr(module, "FILE_OPTION", None)
+        if file_option and given[file_option] is None and folder.is_file():
+            given[file_option], folder = folder, Path()
         is_json: bool = given["json"]
         flags = take_flags(module.Settings, given)
         job_flags = take_flags(JobSettings, given)

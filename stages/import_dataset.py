@@ -3,6 +3,8 @@
 Captions and tags are noted in the catalogue for the pictures of FOLDER's project, which are found by their
 path or by their content. --tree makes an EveryDream tree of the pictures too, by hard links: captions beside
 them, repeats in multiply.txt. The list, and the pictures where they lie, are left as they are.
+
+A list in the place of FOLDER is the --source, for the project of the current folder.
 """
 
 import os
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.foreign_sets import ForeignPicture, ForeignSet
 
 HAS_PLAN = True
+FILE_OPTION = "source"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -146,6 +146,19 @@ def test_what_is_no_list_is_refused(celforge: Celforge, pictures: Path, name: st
     assert celforge("import-dataset", pictures, "--source", source).exit_code == 2
 
 
+def test_a_list_in_place_of_the_folder_is_the_source(
+    celforge: Celforge, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(pictures / "meta.json", {"0.png": {"tags": "mika"}})
+    monkeypatch.chdir(pictures)
+    one = celforge(
+        "import-dataset", pictures, "--source", "meta.json", "--images", pictures / "a", "--dry-run", "--json"
+    )
+    other = celforge("import-dataset", "meta.json", "--images", pictures / "a", "--dry-run", "--json")
+    assert other.exit_code == one.exit_code, other.stderr
+    assert {**other.json, "seconds": 0} == {**one.json, "seconds": 0}
+
+
 def test_a_missing_list_and_no_list(celforge: Celforge, pictures: Path) -> None:
     assert celforge("import-dataset", pictures, "--source", pictures / "no.json").exit_code == 2
     answer = celforge("import-dataset", pictures)
