@@ -111,6 +111,8 @@ def main() -> None:
         if step % 100 == 0:
             minutes = (time.monotonic() - began) / 60
             print(f"{step} steps, {minutes:.1f} min: {psnr(vae, held_out):.2f} dB", flush=True)
+        if step % 500 == 0:
+            vae.save_pretrained(PATH)  # the same command goes on from it, with a schedule of its own
     if not arguments.decoder_only:
         normalise(vae, to_tensor(pixels[:2048]))
     vae.save_pretrained(PATH)
