@@ -16,6 +16,7 @@ from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
 from trainers.prompts import read_prompts
 from trainers.run_folder import RunFolder
+from trainers.samples import sized
 from trainers.sizes import model_sizes
 from trainers.train_settings import Settings, check_before, differences
 
@@ -41,6 +42,9 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     folder = RunFolder(settings.out or _models_folder(project) / name, name)
     facts = inspect_base(settings.base, vae=settings.vae, state_folder=_state_folder(project))
     _refuse_what_comes_later(settings, facts)
+    prompts = read_prompts(settings.prompts) if settings.prompts else ()
+    for prompt in prompts:
+        sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
     data = read_training_data(
         root, settings, count_tokens=facts.models.tokenizer.count, workers=settings.workers
     )
@@ -56,7 +60,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         facts=facts,
         device=device,
         precision=precision,
-        prompts=read_prompts(settings.prompts) if settings.prompts else (),
+        prompts=prompts,
         num_trainable=sizes.num_trainable,
         num_layers=sizes.num_layers,
         file_bytes=sizes.file_bytes,

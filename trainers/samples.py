@@ -31,7 +31,11 @@ SAMPLE_KEY = "celforge.sample"  # step and prompt as JSON, for the contact sheet
 
 
 def sized(prompt: Prompt, models: Models, *, seed: int) -> Prompt:
-    """A prompt with its size and seed said: sizes are cut down to whole latents."""
+    """A prompt with its size and seed said: sizes are cut down to whole latents.
+
+    Raises:
+        InputError: less than a latent, or more steps than the model has.
+    """
     side, factor = models.sample_size_px, models.latent_factor
     width, height = prompt.width_px or side, prompt.height_px or side
     if prompt.aspect_ratio > 0 and not (prompt.width_px or prompt.height_px):
@@ -42,6 +46,11 @@ def sized(prompt: Prompt, models: Models, *, seed: int) -> Prompt:
         raise InputError(
             f"the sample of {prompt.text!r} is less than a latent wide or high",
             hint="write --w 512 --h 512",
+        )
+    if prompt.steps > (most := models.diffusion.num_train_timesteps):
+        raise InputError(
+            f"{prompt.steps} steps of the sampler are more than the {most} of the model",
+            hint=f"ask for {min(30, most)}",
         )
     own_seed = seed + prompt.number if prompt.seed is None else prompt.seed
     return replace(prompt, width_px=width, height_px=height, aspect_ratio=0.0, seed=own_seed)

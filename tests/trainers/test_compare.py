@@ -138,6 +138,7 @@ def test_a_bad_file_that_was_found_is_left_out(celforge: Celforge, project: Path
         (("--weights", "a"), "commas between"),
         (("--steps", "7"), "no model was saved at step 7"),
         (("--max-tokens", "80"), "75, 150 or 225"),
+        (("--sample-steps", "101"), "more than the 100 of the model"),
     ],
 )
 def test_wrong_words_end_with_2(

@@ -522,6 +522,7 @@ def test_a_remembered_caption_is_the_encoded_one(train: Train, dataset: Path) ->
             "a latent of this model is 4 pixels wide",
         ),
         (("loha", "--base", "BASE", "--prompts", "nowhere.txt"), 2, "nowhere.txt"),
+        (("loha", "--base", "BASE", "--prompts", "many.txt"), 2, "more than the 100 of the model"),
         (("loha", "--base", "BASE", "--optimizer-arg", "eps"), 2, "must be name=value"),
         (("lora", "--base", "BASE", "--conv-dim", "4"), 2, "a lora changes attention blocks only"),
         (("loha", "--base", "BASE", "--preset", "lohaa"), 2, 'there is no preset "lohaa"'),
@@ -538,6 +539,7 @@ def test_bad_input_gets_one_sentence_and_a_fix(
     said: str,
 ) -> None:
     monkeypatch.chdir(dataset.parent)
+    Path("many.txt").write_text("a girl --s 101\n", encoding="utf-8")
     given = [str(tiny_files.diffusers) if one == "BASE" else one for one in arguments]
     has_sizes = not given or {"--bucket-step-px", "--no-buckets"}.intersection(given)
     sizes = () if has_sizes else SIZES
