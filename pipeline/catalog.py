@@ -1,10 +1,7 @@
 """The catalogue: one SQLite file a project, keyed by the content of files (sha256), never by their path.
-
-Pictures may be moved, renamed and deleted between stages: what is known about them stays. Tables: `media`
-(contents), `paths` (where a content was last seen), `results` (cached work of a step), `outcomes` (how a
-stage ended for a content), `facts` (what is known: characters, tags, source), `written` (texts that we wrote,
-to recognise edits by hand), `runs` (who did it, when, with which settings), `chain` (how each stage of
-`celforge run` was last done). Times stand only in `runs`.
+Tables: `media` (contents), `paths` (where a content was last seen), `results` (cached work of a step),
+`outcomes` (how a stage ended), `facts` (what is known), `written` (our texts, to recognise edits by hand),
+`runs` (who did it, when, with which settings), `chain` (the stages of `celforge run`). Times: `runs` alone.
 """
 
 import contextlib

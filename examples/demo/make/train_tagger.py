@@ -15,18 +15,8 @@ import time
 import cv2
 import numpy as np
 import torch
-from characters import (
-    ACCESSORIES,
-    BACKGROUNDS,
-    EXPRESSIONS,
-    EYE_COLORS,
-    FRAMINGS,
-    HAIR_COLORS,
-    HAIR_SHAPES,
-    OUTFITS,
-    POSES,
-)
 from drawn import WORK, Pixels
+from fields import FIELDS, NOTHING
 from frames import COUNTS, frames
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,8 +25,7 @@ SEED, NUM_HELD_OUT, BATCH, RATE, SIZE_PX, THRESHOLD = 6, 1000, 32, 2e-3, 160, 0.
 GENERAL, RATING = 0, 9  # categories of selected_tags.csv
 TAGS = (
     *(*COUNTS.values(), "multiple girls", "solo"),
-    *(*HAIR_COLORS, *HAIR_SHAPES, *EYE_COLORS, *OUTFITS, *ACCESSORIES[1:]),
-    *(*EXPRESSIONS, *POSES, *FRAMINGS, *BACKGROUNDS),
+    *(value for values in FIELDS.values() for value in values if value != NOTHING),
 )
 
 
