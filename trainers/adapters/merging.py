@@ -1,10 +1,13 @@
 """An adapter file added to the weights of a model, and taken off again exactly.
 
-Files of celforge, kohya's scripts, LyCORIS, diffusers and PEFT are read: LoRA, LoCon, LoHa. The change of a
-layer is worked out in fp32 by the reference `delta` of its algorithm. The weights before it are kept, and put
-back when the adapter leaves: taking the change off again would leave its rounding behind.
+Files of celforge, kohya's scripts, LyCORIS, diffusers and PEFT are read: LoRA, LoCon, LoHa, also as
+Tucker decompositions, whose core goes into the thin factors without loss. The change of a layer is worked out
+in fp32 by the reference `delta` of its algorithm. The weights before it are kept, and put back when the
+adapter leaves: taking the change off again would leave its rounding behind.
 """
 
+import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,14 +26,12 @@ from trainers.model_files import read_weights
 
 FileKind = Literal["loha", "locon", "lora"]
 _UNDERSTOOD = {
-    *("lora_up.weight", "lora_down.weight", "alpha"),
-    *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+    *("lora_up.weight", "lora_down.weight", "lora_mid.weight", "alpha", "scalar"),
+    *("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"),
 }
+_DIFFUSERS_METADATA = "lora_adapter_metadata"
 _KINDS_NOT_READ: Mapping[str, str] = {  # by a suffix that only they have
     "dora_scale": "a DoRA, whose change depends on the length of the weights",
-    "lora_mid.weight": "a LoCon in Tucker decomposition",
-    "hada_t1": "a LoHa in Tucker decomposition",
-    "hada_t2": "a LoHa in Tucker decomposition",
     "lokr_w1": "a LoKr",
     "lokr_w1_a": "a LoKr",
     "oft_blocks": "an OFT",
@@ -113,6 +114,7 @@ class AdapterFile:
                 hint="give adapters of Stable Diffusion 1.x",
             )
         layers = tensors_by_layer(kohya_tensors(tensors))
+        _take_alphas_of_diffusers(layers, metadata, path.name)
         changes = {key: _change(key, found, path.name) for key, found in layers.items()}
         return cls(path, _kind(layers), changes, metadata)
 
@@ -171,12 +173,70 @@ def _change(key: str, tensors: Mapping[str, Tensor], where: str) -> LayerChange:
             f"{where} is of a kind that is not read: {key} has {unknown[0]}",
             hint="give a LoRA, a LoCon or a LoHa",
         )
-    algorithm = cast(Algorithm, ALGORITHMS[algorithm_of(tensors)])
-    factors = algorithm.from_file(tensors)
+    plain = _without_cores(tensors)
+    algorithm = cast(Algorithm, ALGORITHMS[algorithm_of(plain)])
+    factors = algorithm.from_file(plain)
     rank = int(factors["down"].shape[0] if "down" in factors else factors["w1_b"].shape[0])
-    alpha = tensors.get("alpha")
-    is_known = alpha is not None and not alpha.is_meta
-    return LayerChange(key, algorithm, factors, (float(alpha) if is_known else rank) / rank)  # type: ignore[arg-type]
+    return LayerChange(
+        key, algorithm, factors, _number(tensors, "alpha", rank) * _number(tensors, "scalar", 1) / rank
+    )
+
+
+def _number(tensors: Mapping[str, Tensor], name: str, otherwise: float) -> float:
+    found = tensors.get(name)
+    return otherwise if found is None or found.is_meta else float(found)
+
+
+def _without_cores(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The thin factors of a Tucker decomposition with its cores in them.
+
+    Hyeon-Woo et al. 2021, arXiv:2108.06098, proposition 3.
+
+    A core is [rank, rank, kernel height, kernel width]; its first rank meets the factor of the outputs, its
+    second that of the inputs, so core and inputs together are an ordinary factor of [rank, flat_in].
+    """
+    found = {
+        name: one for name, one in tensors.items() if name not in ("lora_mid.weight", "hada_t1", "hada_t2")
+    }
+    if "lora_mid.weight" in tensors:
+        found["lora_down.weight"] = _joined(tensors["lora_mid.weight"], tensors["lora_down.weight"])
+    for number in (1, 2):
+        core = tensors.get(f"hada_t{number}")
+        if core is not None:
+            found[f"hada_w{number}_a"] = tensors[f"hada_w{number}_a"].mT  # [rank, out] of a Tucker LoHa
+            found[f"hada_w{number}_b"] = _joined(core, tensors[f"hada_w{number}_b"])
+    return found
+
+
+def _joined(core: Tensor, inputs: Tensor) -> Tensor:
+    """[rank, flat_in], fp32."""
+    return torch.einsum("rshw,si->rihw", core.float(), inputs.float().flatten(1)).flatten(1)
+
+
+def _take_alphas_of_diffusers(
+    layers: Mapping[str, dict[str, Tensor]], metadata: Mapping[str, str], where: str
+) -> None:
+    """A LoRA that diffusers saved says its alpha in the metadata alone: `unet.lora_alpha`, as PEFT calls it.
+
+    Raises:
+        InputError: the metadata are damaged, or say what is not read.
+    """
+    try:
+        told = json.loads(metadata.get(_DIFFUSERS_METADATA, "{}"))
+    except ValueError as error:
+        raise InputError(f"{where} has damaged metadata", hint="save it again") from error
+    for part, prefix in PREFIXES.items():
+        if told.get(f"{part}.use_dora") or told.get(f"{part}.alpha_pattern"):
+            raise InputError(
+                f"{where} is a DoRA, or has another alpha for each layer in its metadata, which is not read",
+                hint="give a LoRA with one alpha",
+            )
+        alpha = told.get(f"{part}.lora_alpha")
+        for key, tensors in layers.items():
+            if alpha is not None and key.startswith(f"{prefix}_") and "alpha" not in tensors:
+                rank = tensors["lora_down.weight"].shape[0]
+                widened = math.sqrt(rank) if told.get(f"{part}.use_rslora") else 1.0
+                tensors["alpha"] = torch.tensor(float(alpha) * widened)
 
 
 def _kind(layers: Mapping[str, Mapping[str, Tensor]]) -> FileKind:
@@ -184,4 +244,6 @@ def _kind(layers: Mapping[str, Mapping[str, Tensor]]) -> FileKind:
     if any("hada_w1_a" in one for one in layers.values()):
         return "loha"
     downs = (one["lora_down.weight"] for one in layers.values() if "lora_down.weight" in one)
-    return "locon" if any(down.dim() == 4 and down[0, 0].numel() > 1 for down in downs) else "lora"
+    has_kernels = any(down.dim() == 4 and down[0, 0].numel() > 1 for down in downs)
+    has_cores = any("lora_mid.weight" in one for one in layers.values())
+    return "locon" if has_kernels or has_cores else "lora"
