@@ -64,6 +64,7 @@ def file_metadata(
         "ss_optimizer": settings.optimizer,
         "ss_max_grad_norm": settings.max_grad_norm,
         "ss_mixed_precision": {"fp32": "no"}.get(precision, precision),
+        "ss_min_snr_gamma": settings.min_snr_gamma or None,
         "ss_caption_dropout_rate": settings.conditional_dropout,
         "ss_caption_tag_dropout_rate": settings.tag_dropout,
         "ss_shuffle_caption": settings.shuffle,
