@@ -114,8 +114,9 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
     noisy_latents = run.objective.noisy_latents(latents, noise, timesteps)
     with autocast(run.device, run.precision):
         encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
-        noise_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
-    return (run.objective.losses(noise_pred, noise, timesteps) * weights).mean()
+        model_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
+    target = run.objective.target(latents, noise, timesteps)
+    return (run.objective.losses(model_pred, target, timesteps) * weights).mean()
 
 
 def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:

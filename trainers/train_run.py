@@ -27,7 +27,7 @@ from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
 from trainers.metrics import Metrics
 from trainers.models import Models, load_models
-from trainers.objectives import make_objective
+from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
@@ -102,6 +102,7 @@ class _Training:
         self.models: Models = load_models(
             settings.base, vae=settings.vae, state_folder=prepared.project.state_folder
         )
+        self.models.diffusion = trained_diffusion(settings, self.models.diffusion)
         cache = self._fill_cache()
         self.visits = prepared.visits()
         self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
