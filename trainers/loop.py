@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from trainers.batches import Batch, Batches
-from trainers.losses import add_noise, squared_error
 from trainers.methods import Method
 from trainers.models import Models
 from trainers.nan_guard import NotFiniteError, first_gradient, watching
+from trainers.objectives import Objective
 from trainers.precision import Precision, Stepper, autocast
 from trainers.schedules import LrSchedule
 from trainers.text_outputs import TextOutputs
@@ -35,7 +35,6 @@ class Run:
     """Everything that one run of the loop works with.
 
     Args:
-        alphas: cumulative, [num_train_timesteps], on the device.
         learning_rates: of each group of the optimizer, before the schedule.
         accumulation: batches of one step.
     """
@@ -45,7 +44,7 @@ class Run:
     stepper: Stepper
     batches: Batches
     texts: TextOutputs
-    alphas: Tensor
+    objective: Objective
     lr_schedule: LrSchedule
     learning_rates: list[float]
     device: torch.device
@@ -111,11 +110,13 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
         one.to(run.device, non_blocking=True)
         for one in (batch.latents, batch.noise, batch.timesteps, batch.weights)
     )
-    noisy_latents = add_noise(latents, noise, run.alphas, timesteps)  # [batch, channels, height, width]
+    # [batch, channels, height, width]
+    noisy_latents = run.objective.noisy_latents(latents, noise, timesteps)
     with autocast(run.device, run.precision):
         encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
-        noise_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
-    return (squared_error(noise_pred, noise) * weights).mean()
+        model_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
+    target = run.objective.target(latents, noise, timesteps)
+    return (run.objective.losses(model_pred, target, timesteps) * weights).mean()
 
 
 def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:

@@ -9,7 +9,8 @@ from trainers.model_parts import Diffusion
 def cumulative_alphas(diffusion: Diffusion) -> Tensor:
     """Products of 1 - beta up to each timestep: [num_train_timesteps], fp32, falling.
 
-    Ho et al. 2020, arXiv:2006.11239, below eq. 4.
+    Ho et al. 2020, arXiv:2006.11239, below eq. 4; with zero-terminal SNR stretched to end at 0, Lin et al.
+    2023, arXiv:2305.08891, algorithm 1.
     """
     alphas: Tensor = DDPMScheduler(**diffusion.config()).alphas_cumprod
     return alphas
@@ -26,6 +27,19 @@ def add_noise(latents: Tensor, noise: Tensor, alphas: Tensor, timesteps: Tensor)
     """
     alpha = alphas[timesteps].view(-1, 1, 1, 1)
     return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
+
+
+def velocity(latents: Tensor, noise: Tensor, alphas: Tensor, timesteps: Tensor) -> Tensor:
+    """What a v-prediction model is asked for: sqrt(a) * noise - sqrt(1 - a) * latents, of their shape.
+
+    Salimans and Ho 2022, arXiv:2202.00512, section 4.
+
+    Args:
+        alphas: cumulative, [num_train_timesteps].
+        timesteps: [batch].
+    """
+    alpha = alphas[timesteps].view(-1, 1, 1, 1)
+    return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
 
 
 def squared_error(noise_pred: Tensor, target: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from pipeline.settings import Json, as_json, canonical_json
 from trainers.caption_rules import plain_caption
 from trainers.dataset import Example
 from trainers.models import Models
+from trainers.objectives import objective_metadata
 from trainers.train_settings import Settings
 
 MODELSPEC = "1.0.0"
@@ -41,7 +42,6 @@ def file_metadata(
         "ss_sd_model_name": models.source.name,
         "ss_sd_model_hash": models.source.sha256[:8],
         "ss_new_sd_model_hash": models.source.sha256,
-        "ss_base_model_version": "sd_v1",
         "ss_v2": "False",
         "ss_clip_skip": settings.clip_skip,
         "ss_resolution": f"({settings.resolution_px}, {settings.resolution_px})",
@@ -64,6 +64,7 @@ def file_metadata(
         "ss_optimizer": settings.optimizer,
         "ss_max_grad_norm": settings.max_grad_norm,
         "ss_mixed_precision": {"fp32": "no"}.get(precision, precision),
+        **objective_metadata(settings, models.diffusion),
         "ss_caption_dropout_rate": settings.conditional_dropout,
         "ss_caption_tag_dropout_rate": settings.tag_dropout,
         "ss_shuffle_caption": settings.shuffle,

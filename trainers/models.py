@@ -316,16 +316,28 @@ def _write_folder(models: Models, folder: Path, dtype: torch.dtype, metadata: Ma
     models.vae.save_config(folder / "vae")
     models.text_encoder.config.save_pretrained(folder / "text_encoder")
     texts = {f"tokenizer/{name}": text for name, text in models.tokenizer.files().items()}
-    scheduler = {"_class_name": "PNDMScheduler", **models.diffusion.config()}
-    scheduler |= {"set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1}
+    scheduler = _scheduler(models.diffusion)
     texts["scheduler/scheduler_config.json"] = json.dumps(scheduler, indent=2, sort_keys=True)
-    texts["model_index.json"] = json.dumps(_index(), indent=2, sort_keys=True)
+    texts["model_index.json"] = json.dumps(_index(scheduler["_class_name"]), indent=2, sort_keys=True)
     for name, text in texts.items():
         (folder / name).parent.mkdir(exist_ok=True)
         write_atomic(folder / name, text)
 
 
-def _index() -> dict[str, Any]:
+def _scheduler(diffusion: Diffusion) -> dict[str, Any]:
+    """What pipelines of diffusers draw with. PNDM, the usual one, does not know zero-terminal SNR."""
+    config = {**diffusion.config(), "set_alpha_to_one": False, "steps_offset": 1}
+    if diffusion.is_zero_terminal_snr:
+        return {
+            "_class_name": "DDIMScheduler",
+            **config,
+            "timestep_spacing": "trailing",
+            "clip_sample": False,
+        }
+    return {"_class_name": "PNDMScheduler", **config, "skip_prk_steps": True}
+
+
+def _index(scheduler: str) -> dict[str, Any]:
     return {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": diffusers.__version__,
@@ -333,7 +345,7 @@ def _index() -> dict[str, Any]:
         "image_encoder": [None, None],
         "requires_safety_checker": False,
         "safety_checker": [None, None],
-        "scheduler": ["diffusers", "PNDMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],

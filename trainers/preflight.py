@@ -11,6 +11,7 @@ from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
 from trainers.dataset import TrainingData, read_training_data
 from trainers.models import BaseFacts, inspect_base
+from trainers.objectives import objective_problems, trained_diffusion
 from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
@@ -41,7 +42,8 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     name = settings.run_name
     folder = RunFolder(settings.out or _models_folder(project) / name, name)
     facts = inspect_base(settings.base, vae=settings.vae, state_folder=_state_folder(project))
-    _refuse_what_comes_later(settings, facts)
+    said = facts.models.diffusion
+    facts.models.diffusion = trained_diffusion(settings, said)
     prompts = read_prompts(settings.prompts) if settings.prompts else ()
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
@@ -69,6 +71,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     )
     prepared.count_failures(data.unreadable)
     prepared.problems += _problems(prepared)
+    prepared.problems += objective_problems(settings, settings.base, said, facts.models.diffusion)
     _refuse_full_disk(prepared)
     return prepared
 
@@ -92,15 +95,6 @@ def _data_path(settings: Settings, project: Project) -> Path:
             hint += "; celforge arrange makes dataset/"
         raise InputError(f"there is no data set {path}", hint=hint)
     return path
-
-
-def _refuse_what_comes_later(settings: Settings, facts: BaseFacts) -> None:
-    diffusion = facts.models.diffusion
-    if diffusion.prediction_type != "epsilon" or diffusion.is_zero_terminal_snr:
-        raise InputError(
-            f"{settings.base} predicts {diffusion.prediction_type}, and this release trains epsilon alone",
-            hint="give a model that predicts the noise, as Stable Diffusion 1.x does",
-        )
 
 
 def _refuse_odd_sizes(data: TrainingData, facts: BaseFacts) -> None:

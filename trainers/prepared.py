@@ -22,6 +22,7 @@ from trainers.dataset import Example, TrainingData
 from trainers.forecast import CONTEXT_BYTES, Forecast
 from trainers.metadata import learning_rates
 from trainers.models import BaseFacts
+from trainers.objectives import objective_words
 from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
@@ -181,6 +182,7 @@ class Prepared:
             f"{epochs:,.1f} passes",
             "base": self._base(),
             "what learns": self._learns(),
+            "objective": objective_words(settings, self.facts.models.diffusion),
             "learning rate": self._rates(),
             "arithmetic": f"{self.precision} on {self._device_name()}",
             "memory": self._memory(),

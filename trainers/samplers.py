@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import diffusers
+import numpy as np
 
 from trainers.model_parts import Diffusion
 
@@ -34,6 +35,7 @@ SAMPLERS: Mapping[str, Sampler] = {
     ),
     "unipc": Sampler("UniPCMultistepScheduler", "UniPC"),
 }
+LEAST_ALPHA = 2.0**-24  # for 0 at the last timestep, as Euler of diffusers takes it: sigma is finite
 _ALIASES = {
     "k_euler": "euler",
     "k_euler_a": "euler_a",
@@ -55,10 +57,36 @@ def canonical_name(name: str) -> str | None:
     return lower if lower in SAMPLERS else None
 
 
+def begins_at_noise(name: str) -> bool:
+    """Whether a sampler can begin where there is nothing but noise, at zero-terminal SNR.
+
+    PNDM divides the cumulative alphas of neighbouring timesteps, and the last one is 0 there.
+    """
+    return SAMPLERS[name].class_name != "PNDMScheduler"
+
+
+def _from_noise_alone(diffusion: Diffusion, *, knows: bool) -> dict[str, Any]:
+    """Options to draw by the stretched schedule: its betas, and steps that begin at the last timestep.
+
+    Lin et al. 2023, arXiv:2305.08891, sections 3.1 and 3.3.
+
+    Args:
+        knows: whether the scheduler stretches them itself; others are given the betas as a table.
+    """
+    if knows:
+        return {"timestep_spacing": "trailing"}
+    alphas = diffusers.DDPMScheduler(**diffusion.config()).alphas_cumprod.double().numpy().copy()
+    alphas[-1] = LEAST_ALPHA
+    betas = 1 - alphas / np.concatenate([[1.0], alphas[:-1]])
+    return {"timestep_spacing": "trailing", "trained_betas": betas}
+
+
 def make_scheduler(name: str, diffusion: Diffusion) -> Any:
     """A scheduler of diffusers for a model, fresh: it holds the state of one picture's way."""
     sampler = SAMPLERS[name]
     kind = getattr(diffusers, sampler.class_name)
     known = inspect.signature(kind.__init__).parameters
     config = {**diffusion.config(), "steps_offset": 1, **dict(sampler.options)}
+    if diffusion.is_zero_terminal_snr:
+        config |= _from_noise_alone(diffusion, knows="rescale_betas_zero_snr" in known)
     return kind(**{key: value for key, value in config.items() if key in known})

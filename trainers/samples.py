@@ -24,7 +24,7 @@ from pipeline.files import write_atomic
 from trainers.conditioning import TOKENS_PER_CHUNK, encode
 from trainers.models import Models
 from trainers.prompts import Prompt, to_words
-from trainers.samplers import SAMPLERS, make_scheduler
+from trainers.samplers import SAMPLERS, begins_at_noise, make_scheduler
 
 PARAMETERS_KEY = "parameters"  # of a PNG's texts: what A1111 and its kin read
 SAMPLE_KEY = "celforge.sample"  # step and prompt as JSON, for the contact sheet
@@ -51,6 +51,11 @@ def sized(prompt: Prompt, models: Models, *, seed: int) -> Prompt:
         raise InputError(
             f"{prompt.steps} steps of the sampler are more than the {most} of the model",
             hint=f"ask for {min(30, most)}",
+        )
+    if models.diffusion.is_zero_terminal_snr and not begins_at_noise(prompt.sampler):
+        raise InputError(
+            f"{SAMPLERS[prompt.sampler].shown} cannot draw a model of zero-terminal SNR",
+            hint="write --ss ddim or --ss euler",
         )
     own_seed = seed + prompt.number if prompt.seed is None else prompt.seed
     return replace(prompt, width_px=width, height_px=height, aspect_ratio=0.0, seed=own_seed)

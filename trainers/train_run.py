@@ -23,11 +23,11 @@ from trainers.compiling import compiled
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
-from trainers.losses import cumulative_alphas
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
 from trainers.metrics import Metrics
 from trainers.models import Models, load_models
+from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
@@ -102,6 +102,7 @@ class _Training:
         self.models: Models = load_models(
             settings.base, vae=settings.vae, state_folder=prepared.project.state_folder
         )
+        self.models.diffusion = trained_diffusion(settings, self.models.diffusion)
         cache = self._fill_cache()
         self.visits = prepared.visits()
         self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
@@ -205,7 +206,6 @@ class _Training:
 
     def _train(self, start: int, cache: LatentCache) -> None:
         settings, prepared = self.settings, self.prepared
-        alphas = cumulative_alphas(self.models.diffusion)
         unet: Any = self.models.unet
         run = Run(
             models=self.models,
@@ -226,7 +226,7 @@ class _Training:
                 is_learning=settings.trains_text_encoder,
                 captions_vary=prepared.captions_vary,
             ),
-            alphas=alphas.to(prepared.device),
+            objective=make_objective(settings, self.models.diffusion, prepared.device),
             lr_schedule=lr_schedule(
                 settings.lr_schedule,
                 prepared.total_steps,
