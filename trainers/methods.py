@@ -1,6 +1,7 @@
 """What learns: an adapter over a frozen model, or the model itself. The loop knows no other difference."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +39,14 @@ class Method(Protocol):
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the tensors of a state back, bit for bit."""
+
+    def replaced(self, tensors: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Let the model have other values, such as an average of them, for a while; afterwards its own again,
+        bit for bit.
+
+        Args:
+            tensors: by the names of `tensors`, fp32, on any device.
+        """
 
     def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
         """(layer, trainable tensor), to name the one that went wrong."""
@@ -125,6 +134,16 @@ class AdapterMethod:
         """Take them back."""
         _copy(tensors, self.tensors())
 
+    @contextmanager
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Copied into the flat tensors, and out of them again."""
+        before = {name: one.clone() for name, one in self.tensors().items()}
+        self.load(tensors)
+        try:
+            yield
+        finally:
+            self.load(before)
+
     def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
         """Factors by the key of their layer."""
         for key, layer in self.network.layers.items():
@@ -187,6 +206,18 @@ class FullMethod:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take them back."""
         _copy(tensors, self.tensors())
+
+    @contextmanager
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """The parameters' memory is exchanged: where the tensors lie on the device nothing is copied."""
+        before = self.tensors()
+        try:
+            for part, name, one in self._named():
+                one.data = tensors[f"{part}.{name}"].to(one.device)
+            yield
+        finally:
+            for part, name, one in self._named():
+                one.data = before[f"{part}.{name}"]
 
     def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
         """Parameters by part and name."""

@@ -55,7 +55,8 @@ def model_sizes(
         model,
         _step_sizes(settings, facts, examples),
         dtype=DTYPES[precision],
-        optimizer_bytes=OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES),
+        optimizer_bytes=OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES)
+        + (4 if settings.ema and settings.ema_device == "device" else 0),
     )
     return ModelSizes(
         num_trainable=found["num_trainable"],
