@@ -2,7 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from pipeline.errors import SettingsError
+from trainers.metadata import learning_rates
+from trainers.optimizers import traits_of
 from trainers.train_settings import Settings
+
+LEAST_FACTOR = 0.01  # of a learning rate that an optimizer finds by itself
+COUPLED = ("Adadelta", "Adagrad", "Adam", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 
 
 def craft_shown(settings: Settings) -> dict[str, str]:
@@ -32,9 +38,32 @@ def craft_notes(settings: Settings, total_steps: int, sources: Mapping[str, str]
                 f"{total_steps:,}: lower --ema"
             )
     else:
-        for name in ("ema_every", "ema_device", "ema_save", "ema_samples"):
-            if sources.get(name, "default") != "default":
-                yield f"{name} has no effect without an average: give --ema 0.999"
+        yield from _without_average(sources)
+    yield from _of_optimizer(settings, sources)
+
+
+def _without_average(sources: Mapping[str, str]) -> Iterator[str]:
+    for name in ("ema_every", "ema_device", "ema_save", "ema_samples"):
+        if sources.get(name, "default") != "default":
+            yield f"{name} has no effect without an average: give --ema 0.999"
+
+
+def _of_optimizer(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
+    name = settings.optimizer
+    is_presets_rate = sources.get("learning_rate", "default") not in ("flag", "celforge.toml")
+    if name in ("lion", "lion8bit") and is_presets_rate:
+        yield (
+            f"{name} steps by the sign alone and wants a third to a tenth of AdamW's learning rate, and the "
+            f"preset's {settings.learning_rate:g} is for AdamW: lower --learning-rate"
+        )
+    if name == "schedule-free-adamw" and settings.lr_schedule != "constant":
+        yield "schedule-free-adamw takes the place of a schedule: give --lr-schedule constant"
+    module, _, class_name = name.rpartition(".")
+    if module == "torch.optim" and class_name in COUPLED and settings.weight_decay:
+        yield (
+            f"{name} adds the weight decay to the gradient, where its step is scaled like the gradient's: "
+            "--optimizer adamw keeps them apart"
+        )
 
 
 def refuse_senseless(settings: Settings) -> None:
@@ -43,3 +72,26 @@ def refuse_senseless(settings: Settings) -> None:
     Raises:
         SettingsError: they do not; the sentence says what to change.
     """
+    _refuse_odd_optimizer(settings)
+
+
+def _refuse_odd_optimizer(settings: Settings) -> None:
+    name, rate = settings.optimizer, settings.learning_rate
+    if traits_of(name).is_alike:
+        unet, text = learning_rates(settings)
+        if settings.train == "both" and unet != text:
+            raise SettingsError(
+                f"{name} steps everything alike, found learning rates {unet:g} of the UNet and {text:g} "
+                "of the text encoder",
+                hint="give one --learning-rate, or --optimizer adamw",
+            )
+        if max(unet, text) < LEAST_FACTOR:
+            raise SettingsError(
+                f"{name} finds the learning rate by itself; multiplied by {rate:g} it would learn nothing",
+                hint="give --learning-rate 1",
+            )
+    if name == "schedule-free-adamw" and settings.ema:
+        raise SettingsError(
+            "schedule-free-adamw keeps an average of the weights already, and that is what is saved",
+            hint="leave --ema out",
+        )

@@ -132,6 +132,8 @@ def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:
         "learning_rate": run.stepper.optimizer.param_groups[0]["lr"],
         "images_per_s": stretch.images / max(seconds, 1e-9),
     }
+    if run.stepper.effective_learning_rate is not None:
+        values["effective_learning_rate"] = run.stepper.effective_learning_rate
     if skipped:
         values["skipped_steps"] = skipped
     if run.stepper.is_scaling:

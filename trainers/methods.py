@@ -12,6 +12,7 @@ from pipeline.errors import InputError, SettingsError
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
 from trainers.export import FileHashes, write_safetensors
 from trainers.layers import Part
+from trainers.learning_rates import adapter_groups, full_groups
 from trainers.models import Models, save_diffusers, save_single_file
 from trainers.precision import DTYPES, Precision
 from trainers.run_folder import RunFolder
@@ -28,8 +29,14 @@ class Method(Protocol):
     def parameters(self) -> list[Tensor]:
         """What the optimizer steps, with its gradients in `.grad`."""
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
-        """What an optimizer takes, a group for each part of the model."""
+    def parameter_groups(
+        self, learning_rates: Mapping[Part, float], *, by_matrix: bool
+    ) -> list[dict[str, Any]]:
+        """What an optimizer takes, a group for each learning rate.
+
+        Args:
+            by_matrix: give every matrix by itself, with its own rows and columns.
+        """
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -117,9 +124,11 @@ class AdapterMethod:
         """One flat tensor a part."""
         return [one.flat for one in self.network.factors.values()]
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
-        """A group for each part."""
-        return self.network.parameter_groups(learning_rates)
+    def parameter_groups(
+        self, learning_rates: Mapping[Part, float], *, by_matrix: bool
+    ) -> list[dict[str, Any]]:
+        """The flat tensor of a part, or its factors."""
+        return adapter_groups(self.network, learning_rates, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
@@ -186,12 +195,11 @@ class FullMethod:
         """Every parameter of what learns."""
         return [one for module in self._parts.values() for one in module.parameters()]
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
-        """A group for each part."""
-        return [
-            {"params": list(module.parameters()), "lr": learning_rates[part]}
-            for part, module in self._parts.items()
-        ]
+    def parameter_groups(
+        self, learning_rates: Mapping[Part, float], *, by_matrix: bool
+    ) -> list[dict[str, Any]]:
+        """Parameters of each part; tables of embeddings by themselves where matrices are asked for."""
+        return full_groups(self._parts, learning_rates, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
         """Free the gradients."""

@@ -23,11 +23,11 @@ from trainers.dataset import Example, TrainingData
 from trainers.forecast import CONTEXT_BYTES, Forecast
 from trainers.metadata import learning_rates
 from trainers.models import BaseFacts
+from trainers.optimizers import traits_of
 from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
 from trainers.run_folder import RunFolder
-from trainers.sizes import OPTIMIZER_BYTES, OWN_OPTIMIZER_BYTES
 from trainers.train_settings import Settings
 from trainers.visits import Visits
 
@@ -164,9 +164,7 @@ class Prepared:
         kept = min(saves, settings.keep_last + 1) if settings.keep_last else max(1, saves)
         forms = 2 if settings.kind == "full" and settings.save_as == "both" else 1
         forms *= 2 if settings.ema and settings.ema_save == "beside" else 1
-        numbers = (
-            4 + (4 if settings.ema else 0) + OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES)
-        )
+        numbers = 4 + (4 if settings.ema else 0) + traits_of(settings.optimizer).state_bytes
         state = self.num_trainable * numbers
         return kept * forms * self.file_bytes + 2 * state
 

@@ -29,7 +29,7 @@ from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
 from trainers.metrics import Metrics
 from trainers.models import Models, load_models
-from trainers.optimizers import make_optimizer, parse_arguments
+from trainers.optimizers import make_optimizer, parse_arguments, traits_of
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
 from trainers.run_folder import AVERAGE, RunFolder
@@ -173,12 +173,20 @@ class _Training:
     def _stepper(self) -> Stepper:
         settings, prepared = self.settings, self.prepared
         unet_rate, text_rate = learning_rates(settings)
-        groups = self.method.parameter_groups({"unet": unet_rate, "text_encoder": text_rate})
-        self.learning_rates = [float(group["lr"]) for group in groups]
+        groups = self.method.parameter_groups(
+            {"unet": unet_rate, "text_encoder": text_rate},
+            by_matrix=traits_of(settings.optimizer).sees_matrices,
+        )
         arguments = {"weight_decay": settings.weight_decay} | parse_arguments(settings.optimizer_arg)
         optimizer = make_optimizer(settings.optimizer, groups, arguments)
+        self.learning_rates = [float(group["lr"]) for group in optimizer.param_groups]
         return Stepper(
-            optimizer, self.method.parameters(), prepared.device, prepared.precision, settings.max_grad_norm
+            optimizer,
+            self.method.parameters(),
+            prepared.device,
+            prepared.precision,
+            settings.max_grad_norm,
+            held=arguments.keys(),
         )
 
     def _average(self) -> Ema | None:
@@ -270,7 +278,8 @@ class _Training:
             values = {**values, "share_of_bound": share}
         self.metrics.write(step, {**values, "epoch": self._epoch(step), "time_s": round(time.time(), 3)})
         loss = self.metrics.smoothed_loss or 0.0
-        text = f"loss {loss:.4f}  lr {values['learning_rate']:.2e}  {values['images_per_s']:.1f} img/s"
+        rate = values.get("effective_learning_rate", values["learning_rate"])
+        text = f"loss {loss:.4f}  lr {rate:.2e}  {values['images_per_s']:.1f} img/s"
         if share is not None:
             text += f" ({share:.0%} of the bound)"
         if "memory_bytes" in values:

@@ -105,7 +105,8 @@ class OptimizerSettings:
 
     optimizer: str = option(
         "adamw",
-        "One of adamw, adamw8bit (bitsandbytes), or a class by its path: torch.optim.Adam.",
+        "One of adamw, adamw8bit, adafactor, came, lion, lion8bit, muon, prodigy, schedule-free-adamw, or a "
+        "class by its path: torch.optim.Adam.",
         metavar="NAME",
     )
     optimizer_arg: tuple[str, ...] = option(

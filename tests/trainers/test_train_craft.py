@@ -169,3 +169,40 @@ def test_an_average_begun_late_and_one_that_hardly_moves_are_told(train: Train, 
     assert any("looks back over about 1,000 steps, and the run has 4" in one for one in plan["problems"])
     plan = trained(train, "locon", "run", "--steps", 4, "--ema-every", 2, "--dry-run", "--json").json["plan"]
     assert any("ema_every has no effect without an average" in one for one in plan["problems"])
+
+
+# Optimizers
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("locon", ("--optimizer", "schedule-free-adamw", "--learning-rate", 1e-2)),
+        ("full", ("--optimizer", "muon", "--learning-rate", 1e-3, "--lr-schedule", "constant")),
+    ],
+)
+def test_other_optimizers_go_on_after_a_stop_too(
+    train: Train, pictures: Path, stop_after: Callable[[int], None], kind: str, options: tuple[object, ...]
+) -> None:
+    """The stop saves a model in between, which the schedule-free one does at another point than it learns at."""
+    expect_the_same_when_broken_off(train, pictures, stop_after, kind, *options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--optimizer", "prodigy"), "finds the learning rate by itself; multiplied by 0.0002"),
+        (
+            ("--optimizer", "prodigy", "--learning-rate", 1, "--unet-learning-rate", 0.5, "--train", "both"),
+            "prodigy steps everything alike",
+        ),
+        (("--optimizer", "schedule-free-adamw", "--ema", 0.9), "keeps an average of the weights already"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    train: Train, pictures: Path, options: tuple[object, ...], said: str
+) -> None:
+    answer = train("locon", "run", "--steps", 2, *options)
+    assert answer.exit_code == 2, answer.stderr
+    assert said in answer.stderr
+    assert not (pictures.parent / "run").exists()

@@ -105,10 +105,6 @@ class AdapterNetwork:
         """Trainable numbers."""
         return sum(one.flat.numel() for one in self.factors.values())
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, object]]:
-        """What an optimizer takes: one flat parameter a part."""
-        return [{"params": [one.flat], "lr": learning_rates[part]} for part, one in self.factors.items()]
-
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
         for one in self.factors.values():
