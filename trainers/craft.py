@@ -21,7 +21,41 @@ def craft_shown(settings: Settings) -> dict[str, str]:
         drawn = "drawn with" if settings.ema_samples else "not drawn with"
         every = f", every {settings.ema_every} steps" if settings.ema_every > 1 else ""
         lines["average"] = f"moving average, decay {settings.ema:g} a step{every}; {saved}, {drawn}"
+    if settings.kind != "full":
+        lines |= _regularisation_shown(settings)
     return lines
+
+
+def _regularisation_shown(settings: Settings) -> dict[str, str]:
+    lines: dict[str, str] = {}
+    dropped = {
+        "activations": settings.dropout,
+        "ranks": settings.rank_dropout,
+        "layers": settings.module_dropout,
+    }
+    told = [f"{share:g} of the {what}" for what, share in dropped.items() if share]
+    if told:
+        lines["dropout"] = ", ".join(told)
+    if settings.scale_weight_norms:
+        lines["norms"] = f"changes of layers are kept at {settings.scale_weight_norms:g} or less"
+    unet, text = settings.lora_plus_ratios
+    if (unet, text) != (1, 1):
+        ratios = f"{unet:g}" if unet == text else f"UNet {unet:g}, text encoder {text:g}"
+        lines["LoRA+"] = f"the factors on the output's side learn at {ratios} times the rate"
+    return lines
+
+
+def network_args(settings: Settings) -> dict[str, str]:
+    """Arguments of kohya's networks for what is in force here, as `ss_network_args` has them."""
+    unet, text = settings.lora_plus_ratios
+    values = {
+        "rank_dropout": settings.rank_dropout or None,
+        "module_dropout": settings.module_dropout or None,
+        "loraplus_lr_ratio": unet if unet == text and unet != 1 else None,
+        "loraplus_unet_lr_ratio": unet if unet != text else None,
+        "loraplus_text_encoder_lr_ratio": text if unet != text else None,
+    }
+    return {name: f"{value:g}" for name, value in values.items() if value is not None}
 
 
 def craft_notes(settings: Settings, total_steps: int, sources: Mapping[str, str]) -> Iterator[str]:
@@ -90,6 +124,16 @@ def _refuse_odd_optimizer(settings: Settings) -> None:
                 f"{name} finds the learning rate by itself; multiplied by {rate:g} it would learn nothing",
                 hint="give --learning-rate 1",
             )
+        if settings.kind != "full" and settings.lora_plus_ratios != (1, 1):
+            raise SettingsError(
+                f"{name} steps everything alike, and LoRA+ wants two learning rates",
+                hint="leave --lora-plus-ratio out, or --optimizer adamw",
+            )
+    if name == "schedule-free-adamw" and settings.kind != "full" and settings.scale_weight_norms:
+        raise SettingsError(
+            "schedule-free-adamw learns at another point than it saves, so norms cannot be limited there",
+            hint="leave --scale-weight-norms out, or --optimizer adamw",
+        )
     if name == "schedule-free-adamw" and settings.ema:
         raise SettingsError(
             "schedule-free-adamw keeps an average of the weights already, and that is what is saved",

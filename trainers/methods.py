@@ -9,7 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, SettingsError
+from trainers.adapters.dropping import AdapterDropping
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
+from trainers.adapters.norms import Norms, limit_norms
+from trainers.craft import network_args
 from trainers.export import FileHashes, write_safetensors
 from trainers.layers import Part
 from trainers.learning_rates import adapter_groups, full_groups
@@ -40,6 +43,15 @@ class Method(Protocol):
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
+
+    def begin_batch(self, number: int) -> None:
+        """Draw what is dropped of the batch with this number."""
+
+    def end_step(self) -> None:
+        """After a step of the optimizer: keep what has limits within them, and drop nothing any more."""
+
+    def measurements(self) -> dict[str, float]:
+        """What the last step measured, for the log."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What a state holds, by name, as it is."""
@@ -97,6 +109,7 @@ def adapter_spec(settings: Settings) -> AdapterSpec:
         init=settings.init if settings.kind == "loha" else "lycoris",
         targets=settings.targets,
         trains_text_encoder=settings.trains_text_encoder,
+        network_args=network_args(settings),
     )
 
 
@@ -111,6 +124,17 @@ class AdapterMethod:
         for module in (models.unet, models.text_encoder):
             move(module, device, DTYPES[precision])
         self.network: AdapterNetwork = attach(self.spec, models.unet, models.text_encoder, seed=settings.seed)
+        self._settings = settings
+        self._norms: Norms | None = None
+        self._dropping: AdapterDropping | None = None
+        if settings.dropout or settings.rank_dropout or settings.module_dropout:
+            self._dropping = AdapterDropping(
+                self.network.factors,
+                dropout=settings.dropout,
+                rank_dropout=settings.rank_dropout,
+                module_dropout=settings.module_dropout,
+                seed=settings.seed,
+            )
         if settings.gradient_checkpointing:
             learns = self.spec.trains_text_encoder
             checkpoint_activations(models.unet, models.text_encoder if learns else None)
@@ -128,11 +152,36 @@ class AdapterMethod:
         self, learning_rates: Mapping[Part, float], *, by_matrix: bool
     ) -> list[dict[str, Any]]:
         """The flat tensor of a part, or its factors."""
-        return adapter_groups(self.network, learning_rates, by_matrix=by_matrix)
+        unet, text = self._settings.lora_plus_ratios
+        ratios: dict[Part, float] = {"unet": unet, "text_encoder": text}
+        return adapter_groups(self.network, learning_rates, up_ratios=ratios, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
         self.network.zero_grad()
+
+    def begin_batch(self, number: int) -> None:
+        """Draw its dropout."""
+        if self._dropping is not None:
+            self._dropping.draw(number)
+
+    def end_step(self) -> None:
+        """Limit the norms of changes."""
+        if self._dropping is not None:
+            self._dropping.rest()
+        if self._settings.scale_weight_norms:
+            self._norms = limit_norms(self.network.factors.values(), self._settings.scale_weight_norms)
+
+    def measurements(self) -> dict[str, float]:
+        """Norms of changes, where they are limited."""
+        if self._norms is None:
+            return {}
+        norms = self._norms.of_layers
+        return {
+            "scaled_layers": float(self._norms.num_scaled),
+            "mean_norm": float(norms.mean()),
+            "largest_norm": float(norms.max()),
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """The flat tensors."""
@@ -205,6 +254,16 @@ class FullMethod:
         """Free the gradients."""
         for one in self.parameters():
             one.grad = None
+
+    def begin_batch(self, number: int) -> None:
+        """Nothing is dropped: SD1.x has no dropout."""
+
+    def end_step(self) -> None:
+        """Nothing has a limit."""
+
+    def measurements(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters by part and name."""

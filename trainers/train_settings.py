@@ -15,6 +15,7 @@ from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
+from trainers.regularisation_settings import RegularisationSettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
@@ -212,6 +213,7 @@ class OutputSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     EmaSettings,
+    RegularisationSettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,

@@ -1,5 +1,6 @@
 """Averages, optimizers, regularisation and blocks in whole runs of `celforge train`, on the tiny model."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -206,3 +207,37 @@ def test_what_does_not_go_together_is_refused(
     assert answer.exit_code == 2, answer.stderr
     assert said in answer.stderr
     assert not (pictures.parent / "run").exists()
+
+
+# Regularisation
+
+
+def test_dropout_goes_on_bit_for_bit_and_is_told(
+    train: Train, pictures: Path, stop_after: Callable[[int], None]
+) -> None:
+    """Activations computed again in the backward pass are dropped as they were, or the two runs would differ."""
+    shares = ("--dropout", 0.2, "--rank-dropout", 0.3, "--module-dropout", 0.25)
+    limits = ("--scale-weight-norms", 0.02, "--lora-plus-ratio", 4, "--learning-rate", 1e-2)
+    given = (*shares, *limits, "--accumulation", 2)
+    expect_the_same_when_broken_off(train, pictures, stop_after, "loha", *given)
+    lines = (pictures.parent / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    last = json.loads(lines[-1])
+    assert last["scaled_layers"] > 0
+    assert last["largest_norm"] == pytest.approx(0.02, rel=1e-3)
+    with safe_open(pictures.parent / "whole" / "a.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert (metadata["ss_network_dropout"], metadata["ss_scale_weight_norms"]) == ("0.2", "0.02")
+    args = json.loads(metadata["ss_network_args"])
+    assert (args["rank_dropout"], args["module_dropout"], args["loraplus_lr_ratio"]) == ("0.3", "0.25", "4")
+    answer = trained(train, "loha", "plan", "--steps", 4, *given, "--dry-run", "--json")
+    plan = answer.json["plan"]["plan"]
+    assert plan["dropout"] == "0.2 of the activations, 0.3 of the ranks, 0.25 of the layers"
+    assert "0.02 or less" in plan["norms"]
+    assert "4 times the rate" in plan["LoRA+"]
+
+
+def test_activations_computed_twice_are_dropped_alike(train: Train, pictures: Path) -> None:
+    for name, options in (("plain", ()), ("thrifty", ("--gradient-checkpointing",))):
+        trained(train, "locon", name, "--steps", 2, "--dropout", 0.3, "--rank-dropout", 0.3, *options)
+    one, other = (state(pictures.parent / name, 2)["tensors"]["unet"] for name in ("plain", "thrifty"))
+    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
