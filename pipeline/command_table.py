@@ -112,6 +112,11 @@ COMMANDS: dict[str, Row] = {
         "Training",
         has_settings=True,
     ),
+    "average": Row(
+        "trainers.average",
+        "Average model files into one: step files of a run, or several runs.",
+        "Training",
+    ),
     "undo": Row("pipeline.commands.undo", "Take back the last change of files.", "Project"),
     "catalog": Row(
         "pipeline.commands.catalog", "Export and import what is known about the images.", "Project"

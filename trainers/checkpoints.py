@@ -13,7 +13,7 @@ What may change between the runs, by this rule:
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,6 +33,7 @@ FITS_NO_OTHER = (
 HOLDS_FROM_NOW = (
     *("steps", "epochs", "learning_rate", "unet_learning_rate", "text_encoder_learning_rate", "lr_schedule"),
     *("warmup", "decay_ratio", "max_grad_norm", "weight_decay"),
+    *("ema", "ema_every"),
 )
 DIGESTS = ("pictures", "captions")  # conditions that are hashes, which tell a person nothing
 
@@ -46,12 +47,14 @@ class State:
         tensors: what learns, by name.
         stepper: of the optimizer and the scaler.
         conditions: settings and identities that shaped it, as JSON values.
+        averages: of what learns, by name; empty where none is kept.
     """
 
     step: int
     tensors: Mapping[str, Tensor]
     stepper: Mapping[str, Any]
     conditions: Mapping[str, Any]
+    averages: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def save_state(path: Path, state: State) -> None:
@@ -67,6 +70,7 @@ def save_state(path: Path, state: State) -> None:
         "tensors": dict(state.tensors),
         "stepper": dict(state.stepper),
         "conditions": dict(state.conditions),
+        "averages": dict(state.averages),
     }
     with disk_full_as_error(path.parent, f"writing {path.name}"):
         try:
@@ -90,7 +94,13 @@ def load_state(path: Path) -> State:
     hint = f"move it away to go on from the state before it, or from the start: {path}"
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-        found = State(values["step"], values["tensors"], values["stepper"], values["conditions"])
+        found = State(
+            values["step"],
+            values["tensors"],
+            values["stepper"],
+            values["conditions"],
+            values.get("averages", {}),
+        )
     except (OSError, RuntimeError, LookupError, TypeError, ValueError, EOFError, UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"the state {path} cannot be read: {reason}", hint=hint) from error

@@ -43,6 +43,16 @@ def normal(shape: tuple[int, ...], *key: int | str) -> Tensor:
     return torch.randn(shape, generator=_generator(key))
 
 
+def uniform(count: int, *key: int | str) -> Tensor:
+    """Numbers from 0 to below 1: [count], fp32, on the CPU."""
+    return torch.rand((count,), generator=_generator(key))
+
+
+def reseed(*key: int | str) -> None:
+    """Let draws that a device makes by itself, such as those of dropout, begin anew from a key."""
+    torch.manual_seed(_number(key) >> 65)
+
+
 def timesteps(count: int, num_train_timesteps: int, *key: int | str) -> Tensor:
     """Uniform timesteps from 0 to num_train_timesteps - 1: [count], int64, on the CPU."""
     return torch.randint(0, num_train_timesteps, (count,), generator=_generator(key))

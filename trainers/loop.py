@@ -89,6 +89,7 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
         run.method.zero_grad()
         for _ in range(run.accumulation):
             batch = next(batches)
+            run.method.begin_batch(batch.number)
             loss = batch_loss(run, batch)
             run.stepper.backward(loss / run.accumulation)
             stretch.losses.append(loss.detach())
@@ -96,6 +97,7 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
 
         # The step; one with a bad gradient is left out.
         stretch.norms.append(run.stepper.step())
+        run.method.end_step()
 
         # The log is the only place where the host waits for the device.
         if (step + 1) % run.log_every == 0 or step + 1 == stop:
@@ -133,6 +135,9 @@ def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:
         "learning_rate": run.stepper.optimizer.param_groups[0]["lr"],
         "images_per_s": stretch.images / max(seconds, 1e-9),
     }
+    values |= run.method.measurements()
+    if run.stepper.effective_learning_rate is not None:
+        values["effective_learning_rate"] = run.stepper.effective_learning_rate
     if skipped:
         values["skipped_steps"] = skipped
     if run.stepper.is_scaling:
@@ -161,6 +166,7 @@ def find_layer(run: Run, batches: Iterable[Batch]) -> str:
     parts = {"unet": run.models.unet, "text_encoder": run.models.text_encoder}
     for batch in batches:
         run.method.zero_grad()
+        run.method.begin_batch(batch.number)
         with watching(parts) as found:
             loss = batch_loss(run, batch)
         if found:

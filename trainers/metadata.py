@@ -61,7 +61,10 @@ def file_metadata(
         "ss_text_encoder_lr": text_rate if settings.trains_text_encoder else None,
         "ss_lr_scheduler": settings.lr_schedule,
         "ss_lr_warmup_steps": settings.warmup,
-        "ss_optimizer": settings.optimizer,
+        "ss_optimizer": settings.optimizer
+        + (f"({','.join(settings.optimizer_arg)})" if settings.optimizer_arg else ""),
+        "ss_network_dropout": settings.dropout or None,
+        "ss_scale_weight_norms": settings.scale_weight_norms or None,
         "ss_max_grad_norm": settings.max_grad_norm,
         "ss_mixed_precision": {"fp32": "no"}.get(precision, precision),
         **objective_metadata(settings, models.diffusion),

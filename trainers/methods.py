@@ -1,6 +1,7 @@
 """What learns: an adapter over a frozen model, or the model itself. The loop knows no other difference."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,9 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import InputError, SettingsError
+from trainers.adapters.dropping import AdapterDropping
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
+from trainers.adapters.norms import Norms, limit_norms
+from trainers.craft import network_args
 from trainers.export import FileHashes, write_safetensors
 from trainers.layers import Part
+from trainers.learning_rates import adapter_groups, full_groups
 from trainers.models import Models, save_diffusers, save_single_file
 from trainers.precision import DTYPES, Precision
 from trainers.run_folder import RunFolder
@@ -27,17 +32,40 @@ class Method(Protocol):
     def parameters(self) -> list[Tensor]:
         """What the optimizer steps, with its gradients in `.grad`."""
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
-        """What an optimizer takes, a group for each part of the model."""
+    def parameter_groups(
+        self, learning_rates: Mapping[Part, float], *, by_matrix: bool
+    ) -> list[dict[str, Any]]:
+        """What an optimizer takes, a group for each learning rate.
+
+        Args:
+            by_matrix: give every matrix by itself, with its own rows and columns.
+        """
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
+
+    def begin_batch(self, number: int) -> None:
+        """Draw what is dropped of the batch with this number."""
+
+    def end_step(self) -> None:
+        """After a step of the optimizer: keep what has limits within them, and drop nothing any more."""
+
+    def measurements(self) -> dict[str, float]:
+        """What the last step measured, for the log."""
 
     def tensors(self) -> dict[str, Tensor]:
         """What a state holds, by name, as it is."""
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the tensors of a state back, bit for bit."""
+
+    def replaced(self, tensors: Mapping[str, Tensor]) -> AbstractContextManager[None]:
+        """Let the model have other values, such as an average of them, for a while; afterwards its own again,
+        bit for bit.
+
+        Args:
+            tensors: by the names of `tensors`, fp32, on any device.
+        """
 
     def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
         """(layer, trainable tensor), to name the one that went wrong."""
@@ -81,6 +109,7 @@ def adapter_spec(settings: Settings) -> AdapterSpec:
         init=settings.init if settings.kind == "loha" else "lycoris",
         targets=settings.targets,
         trains_text_encoder=settings.trains_text_encoder,
+        network_args=network_args(settings),
     )
 
 
@@ -95,6 +124,17 @@ class AdapterMethod:
         for module in (models.unet, models.text_encoder):
             move(module, device, DTYPES[precision])
         self.network: AdapterNetwork = attach(self.spec, models.unet, models.text_encoder, seed=settings.seed)
+        self._settings = settings
+        self._norms: Norms | None = None
+        self._dropping: AdapterDropping | None = None
+        if settings.dropout or settings.rank_dropout or settings.module_dropout:
+            self._dropping = AdapterDropping(
+                self.network.factors,
+                dropout=settings.dropout,
+                rank_dropout=settings.rank_dropout,
+                module_dropout=settings.module_dropout,
+                seed=settings.seed,
+            )
         if settings.gradient_checkpointing:
             learns = self.spec.trains_text_encoder
             checkpoint_activations(models.unet, models.text_encoder if learns else None)
@@ -108,13 +148,40 @@ class AdapterMethod:
         """One flat tensor a part."""
         return [one.flat for one in self.network.factors.values()]
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
-        """A group for each part."""
-        return self.network.parameter_groups(learning_rates)
+    def parameter_groups(
+        self, learning_rates: Mapping[Part, float], *, by_matrix: bool
+    ) -> list[dict[str, Any]]:
+        """The flat tensor of a part, or its factors."""
+        unet, text = self._settings.lora_plus_ratios
+        ratios: dict[Part, float] = {"unet": unet, "text_encoder": text}
+        return adapter_groups(self.network, learning_rates, up_ratios=ratios, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
         self.network.zero_grad()
+
+    def begin_batch(self, number: int) -> None:
+        """Draw its dropout."""
+        if self._dropping is not None:
+            self._dropping.draw(number)
+
+    def end_step(self) -> None:
+        """Limit the norms of changes."""
+        if self._dropping is not None:
+            self._dropping.rest()
+        if self._settings.scale_weight_norms:
+            self._norms = limit_norms(self.network.factors.values(), self._settings.scale_weight_norms)
+
+    def measurements(self) -> dict[str, float]:
+        """Norms of changes, where they are limited."""
+        if self._norms is None:
+            return {}
+        norms = self._norms.of_layers
+        return {
+            "scaled_layers": float(self._norms.num_scaled),
+            "mean_norm": float(norms.mean()),
+            "largest_norm": float(norms.max()),
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         """The flat tensors."""
@@ -124,6 +191,16 @@ class AdapterMethod:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take them back."""
         _copy(tensors, self.tensors())
+
+    @contextmanager
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Copied into the flat tensors, and out of them again."""
+        before = {name: one.clone() for name, one in self.tensors().items()}
+        self.load(tensors)
+        try:
+            yield
+        finally:
+            self.load(before)
 
     def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
         """Factors by the key of their layer."""
@@ -167,17 +244,26 @@ class FullMethod:
         """Every parameter of what learns."""
         return [one for module in self._parts.values() for one in module.parameters()]
 
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, Any]]:
-        """A group for each part."""
-        return [
-            {"params": list(module.parameters()), "lr": learning_rates[part]}
-            for part, module in self._parts.items()
-        ]
+    def parameter_groups(
+        self, learning_rates: Mapping[Part, float], *, by_matrix: bool
+    ) -> list[dict[str, Any]]:
+        """Parameters of each part; tables of embeddings by themselves where matrices are asked for."""
+        return full_groups(self._parts, learning_rates, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
         """Free the gradients."""
         for one in self.parameters():
             one.grad = None
+
+    def begin_batch(self, number: int) -> None:
+        """Nothing is dropped: SD1.x has no dropout."""
+
+    def end_step(self) -> None:
+        """Nothing has a limit."""
+
+    def measurements(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters by part and name."""
@@ -187,6 +273,18 @@ class FullMethod:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take them back."""
         _copy(tensors, self.tensors())
+
+    @contextmanager
+    def replaced(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """The parameters' memory is exchanged: where the tensors lie on the device nothing is copied."""
+        before = self.tensors()
+        try:
+            for part, name, one in self._named():
+                one.data = tensors[f"{part}.{name}"].to(one.device)
+            yield
+        finally:
+            for part, name, one in self._named():
+                one.data = before[f"{part}.{name}"]
 
     def named_trainable(self) -> Iterator[tuple[str, Tensor]]:
         """Parameters by part and name."""

@@ -1,16 +1,72 @@
-"""Optimizers by name: AdamW of torch, AdamW with 8-bit states of bitsandbytes, or any class by its path."""
+"""Optimizers by name, from the libraries that keep them best, or any class by its path.
+
+name                  class                                     source
+adamw                 torch.optim.AdamW, fused                  Loshchilov and Hutter 2019, arXiv:1711.05101
+adamw8bit, lion8bit   bitsandbytes: states of 8 bits            Dettmers et al. 2022, arXiv:2110.02861
+adafactor             transformers.optimization.Adafactor       Shazeer and Stern 2018, arXiv:1804.04235
+came                  pytorch_optimizer.CAME                    Luo et al. 2023, arXiv:2307.02047
+lion                  pytorch_optimizer.Lion                    Chen et al. 2023, arXiv:2302.06675
+prodigy               pytorch_optimizer.Prodigy                 Mishchenko and Defazio 2024, arXiv:2306.06101
+schedule-free-adamw   pytorch_optimizer.ScheduleFreeAdamW       Defazio et al. 2024, arXiv:2405.15682
+muon                  torch.optim.Muon, AdamW beside it         Liu et al. 2025, arXiv:2502.16982
+
+The decay of weights of all of them is decoupled: beside the step each weight loses its share
+`learning_rate * weight_decay` (Loshchilov and Hutter, algorithm 2), whatever its gradient is.
+"""
 
 import ast
 import importlib
+import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from pipeline.errors import SettingsError
 from pipeline.settings import nearest
+from trainers.muon import MuonAndAdamW
 
-KNOWN = ("adamw", "adamw8bit")
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the trainer must know of an optimizer.
+
+    Args:
+        state_bytes: of one trainable number in its memory.
+        sees_matrices: it looks at rows and columns, so that it must be given each matrix by itself.
+        is_alike: it steps everything with one learning rate.
+    """
+
+    state_bytes: int
+    sees_matrices: bool = False
+    is_alike: bool = False
+
+
+KNOWN: Mapping[str, Traits] = {
+    "adamw": Traits(8),
+    "adamw8bit": Traits(2),
+    "adafactor": Traits(1, sees_matrices=True),
+    "came": Traits(5, sees_matrices=True),
+    "lion": Traits(4),
+    "lion8bit": Traits(1),
+    "muon": Traits(8, sees_matrices=True),
+    "prodigy": Traits(16, is_alike=True),
+    "schedule-free-adamw": Traits(8),
+}
+UNKNOWN = Traits(8, sees_matrices=True)  # a class of one's own: nothing is known, so it gets each matrix
+_PACKAGE_CLASSES = {
+    "came": "CAME",
+    "lion": "Lion",
+    "prodigy": "Prodigy",
+    "schedule-free-adamw": "ScheduleFreeAdamW",
+}
+_EIGHT_BIT_CLASSES = {"adamw8bit": "AdamW8bit", "lion8bit": "Lion8bit"}
+
+
+def traits_of(name: str) -> Traits:
+    """Those of an optimizer by its name or path."""
+    return KNOWN.get(name, UNKNOWN)
 
 
 def parse_arguments(texts: Sequence[str]) -> dict[str, Any]:
@@ -44,7 +100,7 @@ def make_optimizer(
     """An optimizer over parameter groups.
 
     Args:
-        name: "adamw", "adamw8bit", or the import path of a class, such as `torch.optim.Adam`.
+        name: one of `KNOWN`, or the import path of a class, such as `torch.optim.Adam`.
         groups: each with `params` and `lr`.
         arguments: of the class; `weight_decay`, `betas` and so on.
 
@@ -54,9 +110,17 @@ def make_optimizer(
     given = [dict(group) for group in groups]
     if name == "adamw":
         return _make(torch.optim.AdamW, given, {"fused": True, **arguments})
-    if name == "adamw8bit":
-        return _make(_eight_bit_class(), given, arguments)
-    return _make(_class_at(name), given, arguments)
+    if name == "adafactor":
+        # the learning rate is the one that was given, not one of its own making
+        defaults = {"scale_parameter": False, "relative_step": False, "warmup_init": False}
+        adafactor = importlib.import_module("transformers.optimization").Adafactor
+        return _make(adafactor, given, {**defaults, **arguments})
+    if name == "muon":
+        return _make(MuonAndAdamW, given, arguments)
+    if name in _EIGHT_BIT_CLASSES:
+        return _make(_eight_bit_class(name), given, arguments)
+    kind = _package_class(name) if name in _PACKAGE_CLASSES else _class_at(name)
+    return _make(kind, given, arguments)
 
 
 def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
@@ -66,8 +130,9 @@ def check_optimizer(name: str, arguments: Mapping[str, Any]) -> None:
 
 def _make(kind: Any, groups: list[dict[str, Any]], arguments: Mapping[str, Any]) -> torch.optim.Optimizer:
     try:
+        _refuse_unknown(kind, arguments)
         made = kind(groups, **arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise SettingsError(
             f"{kind.__module__}.{kind.__qualname__} does not take these arguments: {error}",
             hint="see --optimizer-arg",
@@ -79,12 +144,34 @@ def _make(kind: Any, groups: list[dict[str, Any]], arguments: Mapping[str, Any])
     return made
 
 
-def _eight_bit_class() -> Any:
+def _refuse_unknown(kind: Any, arguments: Mapping[str, Any]) -> None:
+    """Classes that swallow every name (`**kwargs`) would take a mistyped one in silence."""
     try:
-        return importlib.import_module("bitsandbytes.optim").AdamW8bit
+        known = inspect.signature(kind).parameters
+    except (TypeError, ValueError):
+        return  # it is not written in Python
+    for name in arguments:
+        if name not in known:
+            near = nearest(name, known)
+            raise TypeError(f'there is no "{name}"' + (f', did you mean "{near}"?' if near else ""))
+
+
+def _package_class(name: str) -> Any:
+    try:
+        return getattr(importlib.import_module("pytorch_optimizer"), _PACKAGE_CLASSES[name])
+    except ImportError as error:
+        raise SettingsError(
+            f"{name} needs pytorch-optimizer, which does not load: {error}",
+            hint="pip install 'celforge[optimizers]', or --optimizer adamw",
+        ) from error
+
+
+def _eight_bit_class(name: str) -> Any:
+    try:
+        return getattr(importlib.import_module("bitsandbytes.optim"), _EIGHT_BIT_CLASSES[name])
     except (ImportError, RuntimeError, OSError) as error:
         raise SettingsError(
-            f"adamw8bit needs bitsandbytes, which does not load: {error}",
+            f"{name} needs bitsandbytes, which does not load: {error}",
             hint="pip install 'celforge[8bit]', or --optimizer adamw",
         ) from error
 

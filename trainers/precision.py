@@ -6,7 +6,7 @@ on the device, without a question from the host.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -64,6 +64,7 @@ class Stepper:
 
     Args:
         max_grad_norm: gradients are shortened to this norm; 0 leaves them.
+        held: arguments of the optimizer that hold from now on, whatever a state that is taken back says.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Stepper:
         device: torch.device,
         precision: Precision,
         max_grad_norm: float,
+        held: Collection[str] = (),
     ) -> None:
         self.optimizer = optimizer
+        self._held = frozenset(held)
         self._parameters = parameters
         self._max_grad_norm = max_grad_norm
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -89,6 +92,12 @@ class Stepper:
     def scale(self) -> float:
         """What losses are scaled by; 1 without a scaler."""
         return float(self._scaler.get_scale())
+
+    @property
+    def effective_learning_rate(self) -> float | None:
+        """Of an optimizer that estimates a factor of it by itself (`d` of Prodigy and D-Adaptation)."""
+        group = self.optimizer.param_groups[0]
+        return float(group["lr"] * group["d"]) if "d" in group else None
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss."""
@@ -123,6 +132,11 @@ class Stepper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take both back."""
+        held = [
+            {name: group[name] for name in self._held & group.keys()} for group in self.optimizer.param_groups
+        ]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, held, strict=True):
+            group.update(values)
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])

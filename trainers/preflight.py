@@ -9,6 +9,7 @@ from pipeline.errors import DiskFullError, InputError, SettingsError
 from pipeline.files import format_bytes
 from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
+from trainers.craft import craft_notes, refuse_senseless
 from trainers.dataset import TrainingData, read_training_data
 from trainers.models import BaseFacts, inspect_base
 from trainers.objectives import objective_problems, trained_diffusion
@@ -37,6 +38,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     check_before(settings)
     root = _data_path(settings, project)
     check_optimizer(settings.optimizer, parse_arguments(settings.optimizer_arg))
+    refuse_senseless(settings)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     name = settings.run_name
@@ -72,6 +74,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     prepared.count_failures(data.unreadable)
     prepared.problems += _problems(prepared)
     prepared.problems += objective_problems(settings, settings.base, said, facts.models.diffusion)
+    prepared.problems += craft_notes(settings, prepared.total_steps, resolved.sources)
     _refuse_full_disk(prepared)
     return prepared
 

@@ -18,16 +18,17 @@ from pipeline.machine.hardware import memory_limit_bytes
 from pipeline.project import Project
 from pipeline.report import Failure, Table, failure_limit
 from pipeline.settings import as_json
+from trainers.craft import craft_shown
 from trainers.dataset import Example, TrainingData
 from trainers.forecast import CONTEXT_BYTES, Forecast
 from trainers.metadata import learning_rates
 from trainers.models import BaseFacts
 from trainers.objectives import objective_words
+from trainers.optimizers import traits_of
 from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
 from trainers.run_folder import RunFolder
-from trainers.sizes import OPTIMIZER_BYTES, OWN_OPTIMIZER_BYTES
 from trainers.train_settings import Settings
 from trainers.visits import Visits
 
@@ -163,7 +164,9 @@ class Prepared:
         saves = self.total_steps // settings.save_every if settings.save_every else 1
         kept = min(saves, settings.keep_last + 1) if settings.keep_last else max(1, saves)
         forms = 2 if settings.kind == "full" and settings.save_as == "both" else 1
-        state = self.num_trainable * (4 + OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES))
+        forms *= 2 if settings.ema and settings.ema_save == "beside" else 1
+        numbers = 4 + (4 if settings.ema else 0) + traits_of(settings.optimizer).state_bytes
+        state = self.num_trainable * numbers
         return kept * forms * self.file_bytes + 2 * state
 
     # What a person and a machine are shown
@@ -184,6 +187,7 @@ class Prepared:
             "what learns": self._learns(),
             "objective": objective_words(settings, self.facts.models.diffusion),
             "learning rate": self._rates(),
+            **craft_shown(settings),
             "arithmetic": f"{self.precision} on {self._device_name()}",
             "memory": self._memory(),
             "disk": f"{format_bytes(self.disk_bytes())} in {self.folder.path}",

@@ -2,6 +2,7 @@
 
 models/<name>/
   <name>-step00002000.safetensors   step models            <name>.safetensors   the last one
+  ...-ema.safetensors               the average of the weights beside them, where one is kept
   state/step-00002000.pt            to resume from         settings.json        every setting in force
   metrics.jsonl   samples/   samples.png   train.log
 """
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
 
+AVERAGE = "-ema"  # behind the names of averages of the weights
 STATE = re.compile(r"step-(\d{8,})\.pt")
 
 
@@ -26,10 +28,12 @@ class RunFolder:
 
     Args:
         name: of its files.
+        suffix: at the end of the names of its models.
     """
 
     path: Path
     name: str
+    suffix: str = ""
 
     @property
     def metrics_path(self) -> Path:
@@ -59,7 +63,7 @@ class RunFolder:
     def model_path(self, step: int | None = None) -> Path:
         """A saved model; the last one without a step."""
         stem = self.name if step is None else f"{self.name}-step{step:08d}"
-        return self.path / f"{stem}.safetensors"
+        return self.path / f"{stem}{self.suffix}.safetensors"
 
     def diffusers_folder(self, step: int | None = None) -> Path:
         """A full checkpoint as a diffusers folder."""
@@ -80,7 +84,7 @@ class RunFolder:
 
     def step_models(self) -> list[tuple[int, Path]]:
         """(step, path) of every saved step model, oldest first."""
-        grammar = re.compile(re.escape(self.name) + r"-step(\d{8,})(\.safetensors)?")
+        grammar = re.compile(re.escape(self.name) + rf"-step(\d{{8,}})({AVERAGE})?(\.safetensors)?")
         found = ((grammar.fullmatch(path.name), path) for path in self.path.glob("*-step*"))
         return sorted((int(match[1]), path) for match, path in found if match)
 

@@ -16,12 +16,11 @@ from trainers.export import file_bytes
 from trainers.forecast import Forecast, MetaModel, StepSizes, forecast_step
 from trainers.methods import adapter_spec, checkpoint_activations, move
 from trainers.models import BaseFacts
+from trainers.optimizers import traits_of
 from trainers.precision import DTYPES, Precision
 from trainers.sd1 import single_file_tensors
 from trainers.train_settings import Settings
 
-OPTIMIZER_BYTES = {"adamw": 8, "adamw8bit": 2}  # of one trainable number in the optimizer's memory
-OWN_OPTIMIZER_BYTES = 8  # of a class of one's own, which is not known
 NAMES = {"unet": "UNet", "text_encoder": "text encoder"}
 
 
@@ -55,7 +54,8 @@ def model_sizes(
         model,
         _step_sizes(settings, facts, examples),
         dtype=DTYPES[precision],
-        optimizer_bytes=OPTIMIZER_BYTES.get(settings.optimizer, OWN_OPTIMIZER_BYTES),
+        optimizer_bytes=traits_of(settings.optimizer).state_bytes
+        + (4 if settings.ema and settings.ema_device == "device" else 0),
     )
     return ModelSizes(
         num_trainable=found["num_trainable"],

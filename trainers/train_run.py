@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.made_folders import mark_made
 from trainers.batches import Batches
 from trainers.checkpoints import State, compare_conditions, load_state, save_state
 from trainers.compiling import compiled
+from trainers.ema import Ema
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
@@ -28,12 +29,14 @@ from trainers.methods import Method, make_method
 from trainers.metrics import Metrics
 from trainers.models import Models, load_models
 from trainers.objectives import make_objective, trained_diffusion
-from trainers.optimizers import make_optimizer, parse_arguments
+from trainers.optimizers import make_optimizer, parse_arguments, traits_of
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
+from trainers.run_folder import AVERAGE, RunFolder
 from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
+from trainers.shown_weights import shown_weights
 from trainers.text_outputs import TextOutputs
 from trainers.train_settings import Settings
 
@@ -107,6 +110,7 @@ class _Training:
         self.visits = prepared.visits()
         self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
         self.stepper = self._stepper()
+        self.average = self._average()
         start = self._resume()
         if start >= prepared.total_steps:
             LOG.info("%s has all its %s steps already", self.folder.path, f"{start:,}")
@@ -170,13 +174,28 @@ class _Training:
     def _stepper(self) -> Stepper:
         settings, prepared = self.settings, self.prepared
         unet_rate, text_rate = learning_rates(settings)
-        groups = self.method.parameter_groups({"unet": unet_rate, "text_encoder": text_rate})
-        self.learning_rates = [float(group["lr"]) for group in groups]
+        groups = self.method.parameter_groups(
+            {"unet": unet_rate, "text_encoder": text_rate},
+            by_matrix=traits_of(settings.optimizer).sees_matrices,
+        )
         arguments = {"weight_decay": settings.weight_decay} | parse_arguments(settings.optimizer_arg)
         optimizer = make_optimizer(settings.optimizer, groups, arguments)
+        self.learning_rates = [float(group["lr"]) for group in optimizer.param_groups]
         return Stepper(
-            optimizer, self.method.parameters(), prepared.device, prepared.precision, settings.max_grad_norm
+            optimizer,
+            self.method.parameters(),
+            prepared.device,
+            prepared.precision,
+            settings.max_grad_norm,
+            held=arguments.keys(),
         )
+
+    def _average(self) -> Ema | None:
+        settings = self.settings
+        if not settings.ema:
+            return None
+        device = torch.device("cpu") if settings.ema_device == "cpu" else None
+        return Ema(self.method.tensors(), decay=settings.ema, every=settings.ema_every, device=device)
 
     def _resume(self) -> int:
         """Take the newest state back. Returns: steps that are done."""
@@ -191,6 +210,8 @@ class _Training:
             LOG.warning("%s, from step %s on", sentence, f"{step:,}")
         self.method.load(state.tensors)
         self.stepper.load_state_dict(dict(state.stepper))
+        if self.average is not None:
+            self.average.load(state.averages or state.tensors)
         LOG.info("going on from step %s of %s", f"{step:,}", f"{self.prepared.total_steps:,}")
         self._saved_step = step
         return step
@@ -257,7 +278,8 @@ class _Training:
             values = {**values, "share_of_bound": share}
         self.metrics.write(step, {**values, "epoch": self._epoch(step), "time_s": round(time.time(), 3)})
         loss = self.metrics.smoothed_loss or 0.0
-        text = f"loss {loss:.4f}  lr {values['learning_rate']:.2e}  {values['images_per_s']:.1f} img/s"
+        rate = values.get("effective_learning_rate", values["learning_rate"])
+        text = f"loss {loss:.4f}  lr {rate:.2e}  {values['images_per_s']:.1f} img/s"
         if share is not None:
             text += f" ({share:.0%} of the bound)"
         if "memory_bytes" in values:
@@ -273,6 +295,8 @@ class _Training:
             InterruptedRunError: asked to stop.
         """
         settings, is_last = self.settings, step == self.prepared.total_steps
+        if self.average is not None:
+            self.average.update(self.method.tensors(), step)
         self.bar.advance()
         if self._interruption.is_asked and not is_last:
             self._save_models(step)
@@ -300,17 +324,28 @@ class _Training:
             batches_per_epoch=self.visits.batches_per_epoch,
             precision=self.prepared.precision,
         )
-        for path, hashes in self.method.save(self.folder, step, metadata):
+        is_beside = self.settings.ema_save == "beside"
+        if self.average is None or is_beside:
+            with shown_weights(self.method, self.stepper.optimizer, None):
+                self._save_model(self.folder, step, metadata)
+        if self.average is not None:
+            folder = replace(self.folder, suffix=AVERAGE) if is_beside else self.folder
+            with shown_weights(self.method, self.stepper.optimizer, self.average):
+                self._save_model(folder, step, {**metadata, "celforge.average": f"ema {self.settings.ema:g}"})
+        if step is not None:
+            self.folder.forget_old_models(self.settings.keep_last, step)
+
+    def _save_model(self, folder: RunFolder, step: int | None, metadata: Mapping[str, str]) -> None:
+        for path, hashes in self.method.save(folder, step, metadata):
             self._outcome.made.append((path, hashes))
             known = f" (AutoV2 {hashes.auto_v2}, AutoV3 {hashes.auto_v3})" if hashes else ""
             LOG.info("saved %s%s", path.name, known)
-        if step is not None:
-            self.folder.forget_old_models(self.settings.keep_last, step)
 
     def _save_state(self, step: int) -> None:
         if step == self._saved_step:
             return
-        state = State(step, self.method.tensors(), self.stepper.state_dict(), self._conditions())
+        averages = self.average.tensors if self.average is not None else {}
+        state = State(step, self.method.tensors(), self.stepper.state_dict(), self._conditions(), averages)
         save_state(self.folder.state_path(step), state)
         self.folder.forget_old_states()
         self._saved_step = step
@@ -335,16 +370,19 @@ class _Training:
             seed=settings.seed,
             should_stop=lambda: self._interruption.is_asked,
         )
+        average = self.average if settings.ema_samples else None
+        trained = f"{settings.kind} {settings.run_name}, step {step}"
         facts = {
             "Model": models.source.name,
             "Model hash": models.source.sha256[:10],
             "Clip skip": settings.clip_skip,
-            "Trained": f"{settings.kind} {settings.run_name}, step {step}",
+            "Trained": trained if average is None else f"{trained}, moving average",
         }
         folder.samples_folder.mkdir(exist_ok=True)
         try:
-            for path, (prompt, image) in zip(paths, drawn, strict=False):
-                save_sample(path, image, prompt, step=step, facts=facts)
+            with shown_weights(self.method, self.stepper.optimizer, average):
+                for path, (prompt, image) in zip(paths, drawn, strict=False):
+                    save_sample(path, image, prompt, step=step, facts=facts)
         except torch.OutOfMemoryError:
             LOG.warning(
                 "too little memory to draw at step %s: give smaller pictures in --prompts", f"{step:,}"

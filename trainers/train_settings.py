@@ -14,7 +14,9 @@ from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.data_settings import DataSettings
+from trainers.ema_settings import EmaSettings
 from trainers.objective_settings import ObjectiveSettings
+from trainers.regularisation_settings import RegularisationSettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
@@ -105,7 +107,8 @@ class OptimizerSettings:
 
     optimizer: str = option(
         "adamw",
-        "One of adamw, adamw8bit (bitsandbytes), or a class by its path: torch.optim.Adam.",
+        "One of adamw, adamw8bit, adafactor, came, lion, lion8bit, muon, prodigy, schedule-free-adamw, or a "
+        "class by its path: torch.optim.Adam.",
         metavar="NAME",
     )
     optimizer_arg: tuple[str, ...] = option(
@@ -210,6 +213,8 @@ class OutputSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
+    EmaSettings,
+    RegularisationSettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,

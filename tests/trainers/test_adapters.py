@@ -18,6 +18,7 @@ from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_
 from trainers.adapters.paths import Shape
 from trainers.export import write_safetensors
 from trainers.layers import find_text_encoder_layers, find_unet_layers, text_encoder_paths, unet_paths
+from trainers.learning_rates import adapter_groups
 
 LOHA = AdapterSpec("loha", linear_dim=3, linear_alpha=1, conv_dim=2, conv_alpha=1, init="lycoris-0.1")
 LOCON = AdapterSpec("locon", linear_dim=4, linear_alpha=1, conv_dim=2, conv_alpha=2)
@@ -173,7 +174,7 @@ def test_gradients_of_all_layers_lie_in_one_tensor_and_an_optimizer_moves_all_of
     assert torch.equal(flat.grad, torch.cat([part.flatten() for part in parts]))
     assert (flat.grad != 0).float().mean() > 0.99
     before = [layer.delta() for layer in network.layers.values() if "unet" in layer.layer_key]
-    torch.optim.AdamW(network.parameter_groups({"unet": 1e-2, "text_encoder": 1e-2})).step()
+    torch.optim.AdamW(adapter_groups(network, {"unet": 1e-2, "text_encoder": 1e-2}, by_matrix=False)).step()
     after = [layer.delta() for layer in network.layers.values() if "unet" in layer.layer_key]
     assert all(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
     network.zero_grad()
@@ -400,5 +401,7 @@ def test_a_compiled_unet_is_one_graph_for_all_steps_and_multipliers(monkeypatch:
                 one += [output, gradient.clone()]
             torch.testing.assert_close(found, expected)
             assert all(layer.prepared is None for key, layer in network.layers.items() if "unet" in key)
-            torch.optim.AdamW(network.parameter_groups({"unet": 1e-2, "text_encoder": 1e-2})).step()
+            torch.optim.AdamW(
+                adapter_groups(network, {"unet": 1e-2, "text_encoder": 1e-2}, by_matrix=False)
+            ).step()
     torch._dynamo.reset()

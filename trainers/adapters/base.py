@@ -10,7 +10,8 @@ that is called by itself makes its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,14 @@ from trainers.adapters.paths import (
 from trainers.layers import Layer
 
 Sizes = Mapping[str, tuple[int, ...]]
+
+
+class Dropping(Protocol):
+    """What a layer asks while it is trained."""
+
+    @property
+    def active_dropout(self) -> float:
+        """Share of the thin activations to drop now."""
 
 
 class AdaptedLayer(nn.Module):
@@ -59,7 +68,10 @@ class AdaptedLayer(nn.Module):
         self.multiplier = multiplier
         self.shape = Shape.of(layer.module)
         self.prepared: tuple[Tensor, Tensor] | None = None  # (up, down) in the dtype of the arithmetic
-        self._algorithm = algorithm
+        self.dropping: Dropping | None = None
+        self.masks: dict[str, Tensor] = {}  # of factors, [1, rank]
+        self.keep: Tensor | None = None  # no dimensions: 0 leaves the layer as it is
+        self.algorithm = algorithm
         self._layer = layer
 
     @property
@@ -71,35 +83,44 @@ class AdaptedLayer(nn.Module):
         """The changed layer's output: [..., out_features], or [batch, out_features, height, width]."""
         dtype = compute_dtype(x)
         x = x.to(dtype)  # once, for the base and the change
+        dropout = self.dropping.active_dropout if self.dropping is not None else 0.0
         path = choose_path(
             self.shape,
             rank=self.rank,
-            width=self._algorithm.width(self.rank),
+            width=self.algorithm.width(self.rank),
             num_tokens=count_tokens(self.base, x),
             dtype=dtype,
         )
-        if path == "dense":
-            scale = self.multiplier * self.scale
-            return apply_dense(self.base, x, self._algorithm, dict(self.factors.items()), scale)
+        if path == "dense" and not dropout:  # which drops what only the low-rank way has
+            return apply_dense(self.base, x, self.algorithm, self._kept_factors(), self._kept_scale())
         up, down = self._thin(dtype)
-        return apply_low_rank(self.base, x, up, down)
+        return apply_low_rank(self.base, x, up, down, dropout=dropout)
 
     def _thin(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         if self.prepared is not None and self.prepared[0].dtype == dtype:
             return self.prepared
-        up, down = self._algorithm.low_rank(dict(self.factors.items()), self.multiplier * self.scale)
+        up, down = self.algorithm.low_rank(self._kept_factors(), self._kept_scale())
         return up.to(dtype), down.to(dtype)
+
+    def _kept_factors(self) -> dict[str, Tensor]:
+        """Without the ranks that are dropped."""
+        return masked(dict(self.factors.items()), self.masks)
+
+    def _kept_scale(self) -> Tensor:
+        """Zero where the layer is dropped."""
+        scale = self.multiplier * self.scale
+        return scale if self.keep is None else scale * self.keep
 
     @torch.no_grad()
     def delta(self) -> Tensor:
         """The change of the weight in the weight's own shape, fp32."""
         factors = {name: factor.float() for name, factor in self.factors.items()}
-        return self._algorithm.delta(factors, self.multiplier * self.scale).view(self.base.weight.shape)
+        return self.algorithm.delta(factors, self.multiplier * self.scale).view(self.base.weight.shape)
 
     @torch.no_grad()
     def file_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """(key, tensor) as files hold them, alpha included."""
-        tensors = self._algorithm.to_file(
+        tensors = self.algorithm.to_file(
             {name: factor.detach() for name, factor in self.factors.items()}, self.shape
         )
         for suffix, tensor in tensors.items():
@@ -126,11 +147,14 @@ class Group:
     Args:
         factors: by name, [layers, rows, columns].
         layers, scales: filled by `FlatFactors.adopt`; scales are alpha / rank, [layers, 1, 1].
+        masks, keep: of dropping.py, where anything is dropped: by factor, [layers, 1, rank]; [layers, 1, 1].
     """
 
     factors: dict[str, nn.Parameter]
     layers: list[AdaptedLayer]
     scales: Tensor
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    keep: Tensor | None = None
 
 
 class FlatFactors:
@@ -157,7 +181,7 @@ class FlatFactors:
         self.flat.grad = torch.zeros_like(self.flat)
         self.views: list[dict[str, nn.Parameter]] = [{} for _ in sizes]  # of each layer
         self._algorithm = algorithm
-        self._groups: list[Group] = []
+        self.groups: list[Group] = []
         self._group_of: list[Group] = []
         wholes = iter(
             _view(values.view(shape), gradients.view(shape))
@@ -170,7 +194,7 @@ class FlatFactors:
         )
         for key, of_group in places.items():
             group = Group({name: next(wholes) for name, _ in key}, [], torch.empty(0))
-            self._groups.append(group)
+            self.groups.append(group)
             for name, whole in group.factors.items():
                 assert whole.grad is not None
                 for place, values, gradients in zip(of_group, whole.data, whole.grad, strict=True):
@@ -180,7 +204,7 @@ class FlatFactors:
     def adopt(self, layers: Sequence[AdaptedLayer]) -> None:
         """Know the layers, in the order of `sizes`; again whenever an alpha of theirs has changed."""
         ordered = iter(self._order)
-        for group in self._groups:
+        for group in self.groups:
             count = len(next(iter(group.factors.values())))
             group.layers = [layers[next(ordered)] for _ in range(count)]
             scales = [layer.scale for layer in group.layers]
@@ -188,18 +212,20 @@ class FlatFactors:
 
     def prepare(self, multiplier: Tensor, dtype: torch.dtype) -> None:
         """Make the thin factors of all layers, in fp32, cast once; good for one forward and backward pass."""
-        for group in self._groups:
+        for group in self.groups:
             first = group.layers[0]
             if not is_thin(first.shape, self._algorithm.width(first.rank)):
                 continue  # large for all layers at once, and hardly ever asked for
-            up, down = self._algorithm.low_rank(group.factors, group.scales * multiplier)
+            scales = group.scales * multiplier
+            scales = scales if group.keep is None else scales * group.keep
+            up, down = self._algorithm.low_rank(masked(group.factors, group.masks), scales)
             thin = zip(up.to(dtype).unbind(0), down.to(dtype).unbind(0), strict=True)
             for layer, prepared in zip(group.layers, thin, strict=True):
                 layer.prepared = prepared
 
     def forget(self) -> None:
         """Let every layer make its own."""
-        for group in self._groups:
+        for group in self.groups:
             for layer in group.layers:
                 layer.prepared = None
 
@@ -208,6 +234,11 @@ class FlatFactors:
         assert self.flat.grad is not None
         self.flat.grad.zero_()
         self.forget()
+
+
+def masked(factors: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Factors times their masks, where they have one."""
+    return {name: one * masks[name] if name in masks else one for name, one in factors.items()}
 
 
 def _view(values: Tensor, gradients: Tensor) -> nn.Parameter:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainers.adapters.paths import Factors, Scale, Shape
 
+UP_FACTORS = ("up",)  # those with a row for each output
 INITS = ("lycoris",)  # LyCORIS of all ages, and kohya's scripts, begin alike
 
 

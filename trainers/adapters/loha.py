@@ -17,6 +17,7 @@ from torch import Tensor
 from trainers.adapters.paths import Factors, Scale, Shape
 
 NAMES = ("w1_a", "w1_b", "w2_a", "w2_b")
+UP_FACTORS = ("w1_a", "w2_a")  # those with a row for each output
 
 # Standard deviations at the start. LyCORIS 0.1 (March 2023) began ten times more quietly than it does today.
 STANDARD_DEVIATIONS = {

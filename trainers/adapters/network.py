@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Literal, cast
 
@@ -36,6 +36,7 @@ class AdapterSpec:
         linear_dim, linear_alpha: rank and alpha of linear layers and of 1 x 1 convolutions.
         conv_dim, conv_alpha: of larger kernels; a rank of 0 leaves them out.
         init: one of the algorithm's `INITS`.
+        network_args: more of what kohya's scripts would have been told, for the file's metadata.
     """
 
     algorithm: AlgorithmName
@@ -46,6 +47,7 @@ class AdapterSpec:
     init: str = "lycoris"
     targets: Targets = "full"
     trains_text_encoder: bool = True
+    network_args: Mapping[str, str] = field(default_factory=dict)
 
     def rank_and_alpha(self, layer: Layer) -> tuple[int, float]:
         """Those of one layer; rank 0 leaves it as it is."""
@@ -104,10 +106,6 @@ class AdapterNetwork:
     def num_trainable(self) -> int:
         """Trainable numbers."""
         return sum(one.flat.numel() for one in self.factors.values())
-
-    def parameter_groups(self, learning_rates: Mapping[Part, float]) -> list[dict[str, object]]:
-        """What an optimizer takes: one flat parameter a part."""
-        return [{"params": [one.flat], "lr": learning_rates[part]} for part, one in self.factors.items()]
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
@@ -296,6 +294,7 @@ def file_metadata(spec: AdapterSpec) -> Iterator[tuple[str, str]]:
     is_kohya = spec.algorithm == "lora" or (
         spec.algorithm == "locon" and spec.targets == "full" and bool(args)
     )
+    args |= spec.network_args
     yield "ss_network_module", "networks.lora" if is_kohya else "lycoris.kohya"
     yield (
         "ss_network_args",

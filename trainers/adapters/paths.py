@@ -63,8 +63,11 @@ class Shape:
 class Algorithm(Protocol):
     """One kind of adapter: a module of this package, as functions of its factors.
 
-    `delta` and `low_rank` take factors with any batch dimensions before their own two.
+    `delta` and `low_rank` take factors with any batch dimensions before their own two. `UP_FACTORS` are the
+    factors with a row for each output, [out_features, rank].
     """
+
+    UP_FACTORS: tuple[str, ...]
 
     def factor_shapes(self, shape: Shape, rank: int) -> dict[str, tuple[int, ...]]:
         """Sizes of its factors, two-dimensional, in the order of files."""
@@ -150,18 +153,23 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-def apply_low_rank(base: AdaptableModule, x: Tensor, up: Tensor, down: Tensor) -> Tensor:
-    """base(x) + up(down(x)), all in the dtype of x.
+def apply_low_rank(
+    base: AdaptableModule, x: Tensor, up: Tensor, down: Tensor, *, dropout: float = 0.0
+) -> Tensor:
+    """base(x) + up(dropout(down(x))), all in the dtype of x.
 
     Of linear layers the second product adds into the first's result, which spares two passes over it; linear
     layers keep their inputs, never their results, so autograd allows it.
     """
     if not isinstance(base, nn.Conv2d):
         rows = x.reshape(-1, x.shape[-1])  # [tokens, in]
-        changed = base(rows).addmm_(F.linear(rows, down), up.t())  # [tokens, out]
+        thin = F.linear(rows, down)  # [tokens, width]
+        thin = F.dropout(thin, dropout) if dropout else thin
+        changed = base(rows).addmm_(thin, up.t())  # [tokens, out]
         return changed.view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
     kernel = down.view(-1, base.in_channels, *base.kernel_size)
     hidden = F.conv2d(x, kernel, None, base.stride, base.padding, base.dilation)
+    hidden = F.dropout(hidden, dropout) if dropout else hidden
     return base(x) + F.conv2d(hidden, up[:, :, None, None])  # type: ignore[no-any-return]
 
 
