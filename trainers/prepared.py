@@ -258,6 +258,7 @@ class Prepared:
                 name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
             },
             "problems": list(self.problems),
+            "failures": [{"path": one.path, "detail": one.detail} for one in self.failures],
         }
 
     def _base(self) -> str:

@@ -3,7 +3,7 @@
 models/<name>/
   <name>-step00002000.safetensors   step models            <name>.safetensors   the last one
   state/step-00002000.pt            to resume from         settings.json        every setting in force
-  metrics.jsonl   samples/   samples.png   train.log
+  metrics.jsonl   samples/   samples.png   train.log      index.html, loss.svg   the page of the run
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
+from pipeline.training_runs import LOSS_NAME, METRICS_NAME, PAGE_NAME, SETTINGS_NAME, SHEET_NAME
 
 STATE = re.compile(r"step-(\d{8,})\.pt")
 
@@ -34,7 +35,7 @@ class RunFolder:
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line: what was measured."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_NAME
 
     @property
     def samples_folder(self) -> Path:
@@ -44,7 +45,17 @@ class RunFolder:
     @property
     def sheet_path(self) -> Path:
         """All of them, steps across and prompts down."""
-        return self.path / "samples.png"
+        return self.path / SHEET_NAME
+
+    @property
+    def page_path(self) -> Path:
+        """The run in one page."""
+        return self.path / PAGE_NAME
+
+    @property
+    def loss_path(self) -> Path:
+        """Its loss as a picture."""
+        return self.path / LOSS_NAME
 
     @property
     def state_folder(self) -> Path:
@@ -99,7 +110,7 @@ class RunFolder:
 
     def write_settings(self, values: Mapping[str, Any]) -> None:
         """Keep every setting in force beside the result."""
-        write_atomic(self.path / "settings.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(self.path / SETTINGS_NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
     def forget_old_states(self) -> None:
         """Keep the newest state only; called once a newer one is whole."""

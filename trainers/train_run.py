@@ -1,7 +1,6 @@
 """One run, from its settings to its files: what the loop is given, and what happens beside it."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -13,24 +12,25 @@ from filelock import FileLock, Timeout
 
 from pipeline import console
 from pipeline.console import LOG
-from pipeline.errors import InterruptedRunError, LockedError
+from pipeline.errors import InterruptedRunError, LockedError, PipelineError
 from pipeline.files import format_bytes, write_atomic
 from pipeline.interruption import Interruption, interruptible
 from pipeline.made_folders import mark_made
 from trainers.batches import Batches
 from trainers.checkpoints import State, compare_conditions, load_state, save_state
 from trainers.compiling import compiled
+from trainers.environment import environment
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
 from trainers.losses import cumulative_alphas
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
-from trainers.metrics import Metrics
 from trainers.models import Models, load_models
 from trainers.optimizers import make_optimizer, parse_arguments
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
+from trainers.run_record import Record
 from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
@@ -111,14 +111,16 @@ class _Training:
             LOG.info("%s has all its %s steps already", self.folder.path, f"{start:,}")
             self._outcome.made = [(self.folder.model_path(), None)]
             return self._outcome
-        self.folder.write_settings(prepared.as_json())
-        self.metrics = Metrics(
-            self.folder.metrics_path,
-            resumed_step=start,
-            tensorboard_folder=self.folder.path / "tensorboard" if settings.tensorboard else None,
+        self.folder.write_settings(
+            {**prepared.as_json(), "environment": environment(prepared.device, prepared.precision)}
         )
+        self.metrics = Record(self.folder, resumed_step=start, tensorboard=settings.tensorboard)
         try:
             self._train(start, cache)
+            self.metrics.write_page("done")
+        except PipelineError as error:
+            self.metrics.write_page("stopped", ended=str(error))
+            raise
         finally:
             self.metrics.close()
         self._outcome.smoothed_loss = self.metrics.smoothed_loss
@@ -242,6 +244,7 @@ class _Training:
         )
         if start == 0 and settings.sample_at_start:
             self._draw(0)
+        self.metrics.write_page("running")
         with console.progress(settings.run_name, prepared.total_steps, "step") as self.bar:
             self.bar.advance(start)
             train_loop(run, start, prepared.total_steps, self)
@@ -255,7 +258,7 @@ class _Training:
         share = self.prepared.share_of_bound(values["images_per_s"])
         if share is not None:
             values = {**values, "share_of_bound": share}
-        self.metrics.write(step, {**values, "epoch": self._epoch(step), "time_s": round(time.time(), 3)})
+        self.metrics.write(step, {**values, "epoch": self._epoch(step)})
         loss = self.metrics.smoothed_loss or 0.0
         text = f"loss {loss:.4f}  lr {values['learning_rate']:.2e}  {values['images_per_s']:.1f} img/s"
         if share is not None:
@@ -287,6 +290,8 @@ class _Training:
             self._save_state(step)
         if is_last or _is_due(step, settings.sample_every):
             self._draw(step)
+        if self._saved_step == step or _is_due(step, settings.sample_every):
+            self.metrics.write_page("running")
 
     # Files
 
