@@ -107,6 +107,11 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
 
 def batch_loss(run: Run, batch: Batch) -> Tensor:
     """Mean loss of a batch, on the device, ready for `backward`."""
+    return picture_losses(run, batch).mean()
+
+
+def picture_losses(run: Run, batch: Batch) -> Tensor:
+    """Loss of each picture of a batch, on the device: [batch]."""
     latents, noise, timesteps, weights = (
         one.to(run.device, non_blocking=True)
         for one in (batch.latents, batch.noise, batch.timesteps, batch.weights)
@@ -115,7 +120,7 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
     with autocast(run.device, run.precision):
         encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
         noise_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
-    return (squared_error(noise_pred, noise) * weights).mean()
+    return squared_error(noise_pred, noise) * weights
 
 
 def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:

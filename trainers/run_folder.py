@@ -118,13 +118,14 @@ class RunFolder:
             with suppress(FileNotFoundError):
                 path.unlink()
 
-    def forget_old_models(self, keep_last: int, step: int) -> None:
+    def forget_old_models(self, keep_last: int, step: int, spared: int | None = None) -> None:
         """Keep the newest step models only, of those that this run has written up to a step.
 
         Args:
             keep_last: how many; 0 keeps all.
+            spared: step of one that stays besides.
         """
-        mine = [(number, path) for number, path in self.step_models() if number <= step]
+        mine = [(number, path) for number, path in self.step_models() if number <= step and number != spared]
         for number, path in mine:
             is_new = number in sorted({number for number, _ in mine})[-keep_last:]
             if keep_last and not is_new and path.is_file():

@@ -30,12 +30,13 @@ from trainers.models import Models, load_models
 from trainers.optimizers import make_optimizer, parse_arguments
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
-from trainers.run_record import Record
+from trainers.run_record import Best, Record, best_of, best_saved
 from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
 from trainers.text_outputs import TextOutputs
 from trainers.train_settings import Settings
+from trainers.validation import Validator, said
 
 CACHED_DTYPE = torch.float16  # of mean and deviation: rounded by less than the deviation itself
 LITTLE = 0.1  # of a GPU's memory, that latents may take
@@ -48,6 +49,7 @@ class Outcome:
     steps: int
     made: list[tuple[Path, FileHashes | None]] = field(default_factory=list)
     smoothed_loss: float | None = None
+    best: Best | None = None
 
 
 def run_training(prepared: Prepared) -> Outcome:
@@ -94,6 +96,7 @@ class _Training:
         self._interruption = interruption
         self._outcome = Outcome(prepared.total_steps)
         self._saved_step = -1
+        self._validator: Validator | None = None
 
     def run(self) -> Outcome:
         """Load, cache, resume, train, save."""
@@ -110,6 +113,7 @@ class _Training:
         if start >= prepared.total_steps:
             LOG.info("%s has all its %s steps already", self.folder.path, f"{start:,}")
             self._outcome.made = [(self.folder.model_path(), None)]
+            self._outcome.best = best_of(self.folder)
             return self._outcome
         self.folder.write_settings(
             {**prepared.as_json(), "environment": environment(prepared.device, prepared.precision)}
@@ -124,6 +128,7 @@ class _Training:
         finally:
             self.metrics.close()
         self._outcome.smoothed_loss = self.metrics.smoothed_loss
+        self._outcome.best = best_of(self.folder)
         return self._outcome
 
     def _fill_cache(self) -> LatentCache:
@@ -135,11 +140,11 @@ class _Training:
             vae_identity=self.models.source.vae_sha256,
             dtype=CACHED_DTYPE,
         )
-        missing = len(cache.missing(prepared.data.examples, workers=workers))
+        missing = len(cache.missing(prepared.encoded, workers=workers))
         if missing:
             with console.progress("latents", missing, "image") as bar:
                 failures = cache.fill(
-                    prepared.data.examples,
+                    prepared.encoded,
                     vae,
                     device=prepared.device,
                     batch_size=settings.vae_batch_size,
@@ -242,8 +247,15 @@ class _Training:
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
         )
+        if prepared.held_out is not None:
+            self._validator = Validator(settings, prepared.held_out, cache)
+        self._run = run
         if start == 0 and settings.sample_at_start:
             self._draw(0)
+        if self._is_validated(start) and not any(
+            line["step"] == start and "validation_loss" in line for line in self.metrics.kept
+        ):
+            self._validate(start)
         self.metrics.write_page("running")
         with console.progress(settings.run_name, prepared.total_steps, "step") as self.bar:
             self.bar.advance(start)
@@ -284,14 +296,28 @@ class _Training:
                 f"interrupted after step {step:,}; model and state are saved",
                 hint="run the same command again to go on",
             )
+        if self._is_validated(step):
+            self._validate(step)
         if not is_last and _is_due(step, settings.save_every):
             self._save_models(step)
         if not is_last and _is_due(step, settings.state_every or settings.save_every):
             self._save_state(step)
         if is_last or _is_due(step, settings.sample_every):
             self._draw(step)
-        if self._saved_step == step or _is_due(step, settings.sample_every):
+        if self._saved_step == step or _is_due(step, settings.sample_every) or self._is_validated(step):
             self.metrics.write_page("running")
+
+    def _is_validated(self, step: int) -> bool:
+        settings, ends = self.settings, (0, self.prepared.total_steps)
+        is_due = _is_due(step, settings.validation_every) or _is_due(step, settings.save_every)
+        return self._validator is not None and (is_due or step in ends)
+
+    def _validate(self, step: int) -> None:
+        assert self._validator is not None
+        line = self._validator.measure(self._run, should_stop=lambda: self._interruption.is_asked)
+        if line is not None:
+            LOG.info("step %s: %s", f"{step:,}", said(line))
+            self.metrics.write(step, line)
 
     # Files
 
@@ -310,7 +336,8 @@ class _Training:
             known = f" (AutoV2 {hashes.auto_v2}, AutoV3 {hashes.auto_v3})" if hashes else ""
             LOG.info("saved %s%s", path.name, known)
         if step is not None:
-            self.folder.forget_old_models(self.settings.keep_last, step)
+            keep = self.settings.keep_last
+            self.folder.forget_old_models(keep, step, best_saved(self.folder) if keep else None)
 
     def _save_state(self, step: int) -> None:
         if step == self._saved_step:

@@ -14,6 +14,7 @@ from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.data_settings import DataSettings
+from trainers.validation_settings import ValidationSettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
@@ -209,7 +210,13 @@ class OutputSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    OutputSettings, MachineSettings, OptimizerSettings, AdapterSettings, DataSettings, RunSettings
+    ValidationSettings,
+    OutputSettings,
+    MachineSettings,
+    OptimizerSettings,
+    AdapterSettings,
+    DataSettings,
+    RunSettings,
 ):
     """An entry [[train]] of celforge.toml."""
 
@@ -322,7 +329,7 @@ def check_before(settings: Settings) -> None:
 
 def differences(settings: Settings, preset: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{setting: (value of the preset, value in force)} of what shapes the result and is not the preset's."""
-    passed_over = {"data", "base", "vae", "preset"}
+    passed_over = {"data", "base", "vae", "preset", "validation_data"}
     found = {}
     for one in options_of(Settings):
         if one.affects_result and one.name not in passed_over:
