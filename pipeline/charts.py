@@ -1,9 +1,10 @@
-"""Charts as inline SVG: bars, columns, and a scatter of sizes; drawn by plain text, for light and dark.
+"""Charts as inline SVG: bars, columns, a scatter of sizes; drawn by plain text, for light and dark.
 
 Positions across are percents and positions down are pixels, so a chart fills the width it is given while its
 text keeps its size, on a telephone as on a wide screen. Colours are CSS variables with a default of their
 own: a page sets them, or takes `STYLE` as it is. Every chart has a name and its numbers as text for screen
-readers. The same values always give the same bytes.
+readers. The same values always give the same bytes. Curves over steps are in
+curves.py.
 """
 
 import math
@@ -15,10 +16,12 @@ from html import escape
 # Ink on surface is at least 7:1, muted ink at least 4.5:1, in both schemes.
 STYLE = """
 .chart { --c-ink: #1c2330; --c-muted: #5a6475; --c-grid: #e0e4ea; --c-fill: #2f6fde; --c-soft: #2f6fde55;
-  --c-before: #8792a4; }
+  --c-before: #8792a4; --c-1: #2f6fde; --c-2: #c8451b; --c-3: #1f8a4c; --c-4: #8b3fc7;
+  --c-5: #0b7f8f; --c-6: #8a6100; --c-7: #c72c7d; --c-8: #56657a; }
 @media (prefers-color-scheme: dark) {
   .chart { --c-ink: #e8ebf1; --c-muted: #a3adbd; --c-grid: #333b49; --c-fill: #7aa7ff; --c-soft: #7aa7ff55;
-    --c-before: #76839a; }
+    --c-before: #76839a; --c-1: #7aa7ff; --c-2: #ff9a6b; --c-3: #63d391; --c-4: #c79bff;
+    --c-5: #4fd0e0; --c-6: #e0b84a; --c-7: #ff8cc6; --c-8: #a9b6c9; }
 }
 .chart { display: block; width: 100%; overflow: visible; }
 .chart text { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
@@ -28,6 +31,9 @@ STYLE = """
 .chart .before { fill: var(--c-before); }
 .chart .dot { fill: var(--c-soft); stroke: var(--c-fill); }
 .chart .grid { stroke: var(--c-grid); }
+.chart .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; vector-effect: non-scaling-stroke; }
+.chart .faint { stroke-width: 1; opacity: .45; }
+.chart .dashed { stroke-dasharray: 6 4; }
 .chart .guide { stroke: var(--c-muted); stroke-dasharray: 3 4; }
 """.strip()
 
@@ -108,13 +114,13 @@ def bars(
     most = most or max((max(item.value, item.before or 0) for item in items), default=0) or 1
     rows = [_bar(item, head + index * ROW_PX, most) for index, item in enumerate(items)]
     rows = [*(_legend(legend) if legend and items else ()), *rows]
-    return _svg(height, title, _spoken(items), rows or [_nothing()])
+    return drawing(height, title, _spoken(items), rows or [nothing()])
 
 
 def _bar(item: Bar, top_px: int, most: float) -> str:
     width = BARS_PERCENT * max(0.0, item.value) / most
     end, middle = width, top_px + ROW_PX / 2 + 4
-    label = f'<text x="0" y="{_px(ROW_PX / 2 + 4)}">{_text(item.label)}</text>'
+    label = f'<text x="0" y="{pixels(ROW_PX / 2 + 4)}">{safe(item.label)}</text>'
     if item.before is None:
         drawn = _rect("fill", width, top_px + (ROW_PX - BAR_PX) / 2, BAR_PX)
     else:
@@ -123,25 +129,25 @@ def _bar(item: Bar, top_px: int, most: float) -> str:
         drawn = _rect("before", width_before, middle - 4 - HALF_BAR_PX, HALF_BAR_PX)
         drawn += _rect("fill", width, middle - 4, HALF_BAR_PX)
     return (
-        f"<g><title>{_text(_tip(item))}</title>"
-        f'<svg x="0" y="{top_px}" width="{_percent(LABEL_PERCENT)}" height="{ROW_PX}">{label}</svg>{drawn}'
-        f'<text x="{_percent(LABEL_PERCENT + 1 + end)}" dx="6" y="{_px(middle)}">'
-        f"{_text(item.shown)}</text></g>"
+        f"<g><title>{safe(_tip(item))}</title>"
+        f'<svg x="0" y="{top_px}" width="{percent(LABEL_PERCENT)}" height="{ROW_PX}">{label}</svg>{drawn}'
+        f'<text x="{percent(LABEL_PERCENT + 1 + end)}" dx="6" y="{pixels(middle)}">'
+        f"{safe(item.shown)}</text></g>"
     )
 
 
 def _rect(kind: str, width: float, top_px: float, height_px: int) -> str:
-    where = f'x="{_percent(LABEL_PERCENT + 1)}" y="{_px(top_px)}" rx="{2 if height_px < BAR_PX else 3}"'
-    return f'<rect class="{kind}" {where} width="{_percent(width)}" height="{height_px}"/>'
+    where = f'x="{percent(LABEL_PERCENT + 1)}" y="{pixels(top_px)}" rx="{2 if height_px < BAR_PX else 3}"'
+    return f'<rect class="{kind}" {where} width="{percent(width)}" height="{height_px}"/>'
 
 
 def _legend(names: tuple[str, str]) -> list[str]:
     """A patch of colour and its name, for each of the two bars of a row."""
     parts = []
     for index, (kind, name) in enumerate(zip(("before", "fill"), names, strict=True)):
-        x = _percent(LABEL_PERCENT + 1 + 30 * index)
+        x = percent(LABEL_PERCENT + 1 + 30 * index)
         parts.append(f'<rect class="{kind}" x="{x}" y="6" rx="2" width="12" height="{HALF_BAR_PX}"/>')
-        parts.append(f'<text class="muted" x="{x}" dx="18" y="14">{_text(name)}</text>')
+        parts.append(f'<text class="muted" x="{x}" dx="18" y="14">{safe(name)}</text>')
     return parts
 
 
@@ -169,33 +175,31 @@ def columns(items: Sequence[Bar], *, title: str, axis: str) -> str:
         axis: what the labels count, with its unit: `shorter side, px`.
     """
     if not items:
-        return _svg(ROW_PX, title, "", [_nothing()])
+        return drawing(ROW_PX, title, "", [nothing()])
     ticks = nice_ticks(max(item.value for item in items))
     parts = [_grid_line(tick, ticks[-1]) for tick in ticks]
     step = PLOT_WIDTH / len(items)
     every = math.ceil(len(items) / MOST_LABELS)
     for index, item in enumerate(items):
         parts.append(_column(item, PLOT_LEFT + index * step, step, ticks[-1], has_label=index % every == 0))
-    parts.append(_axis_name(axis))
-    return _svg(PLOT_TOP_PX + PLOT_HEIGHT_PX + AXIS_PX, title, _spoken(items), parts)
+    parts.append(axis_name(axis))
+    return drawing(PLOT_TOP_PX + PLOT_HEIGHT_PX + AXIS_PX, title, _spoken(items), parts)
 
 
 def _column(item: Bar, left: float, step: float, most: float, *, has_label: bool) -> str:
     height = PLOT_HEIGHT_PX * item.value / most
-    top, middle = PLOT_TOP_PX + PLOT_HEIGHT_PX - height, _percent(left + step / 2)
+    top, middle = PLOT_TOP_PX + PLOT_HEIGHT_PX - height, percent(left + step / 2)
     label = ""
     if has_label:
         below = PLOT_TOP_PX + PLOT_HEIGHT_PX + 16
-        label = (
-            f'<text class="muted" x="{middle}" y="{below}" text-anchor="middle">{_text(item.label)}</text>'
-        )
+        label = f'<text class="muted" x="{middle}" y="{below}" text-anchor="middle">{safe(item.label)}</text>'
     value = ""
     if item.value and step >= PLOT_WIDTH / 12:
-        value = f'<text x="{middle}" y="{_px(top - 5)}" text-anchor="middle">{_text(item.shown)}</text>'
+        value = f'<text x="{middle}" y="{pixels(top - 5)}" text-anchor="middle">{safe(item.shown)}</text>'
     return (
-        f"<g><title>{_text(_tip(item))}</title>"
-        f'<rect class="fill" x="{_percent(left + step * 0.1)}" y="{_px(top)}" rx="2" '
-        f'width="{_percent(step * 0.8)}" height="{_px(height)}"/>{value}{label}</g>'
+        f"<g><title>{safe(_tip(item))}</title>"
+        f'<rect class="fill" x="{percent(left + step * 0.1)}" y="{pixels(top)}" rx="2" '
+        f'width="{percent(step * 0.8)}" height="{pixels(height)}"/>{value}{label}</g>'
     )
 
 
@@ -207,7 +211,7 @@ def scatter(dots: Sequence[Dot], *, title: str, x_axis: str, y_axis: str, rays: 
         rays: ratios to draw as lines, for orientation.
     """
     if not dots:
-        return _svg(ROW_PX, title, "", [_nothing()])
+        return drawing(ROW_PX, title, "", [nothing()])
     height = PLOT_HEIGHT_PX + 100
     xs, ys = nice_ticks(max(dot.x for dot in dots)), nice_ticks(max(dot.y for dot in dots))
     parts = [_grid_line(tick, ys[-1], height=height) for tick in ys]
@@ -216,16 +220,16 @@ def scatter(dots: Sequence[Dot], *, title: str, x_axis: str, y_axis: str, rays: 
     by_count = sorted(dots, key=lambda dot: (-dot.count, dot.x, dot.y))
     parts += [_dot(dot, by_count[0].count, xs[-1], ys[-1], height) for dot in by_count]
     parts += _dot_labels(by_count, xs[-1], ys[-1], height)
-    parts += [_axis_name(x_axis, height=height), f'<text class="muted" x="0" y="10">{_text(y_axis)}</text>']
+    parts += [axis_name(x_axis, height=height), f'<text class="muted" x="0" y="10">{safe(y_axis)}</text>']
     spoken = ", ".join(_dot_text(dot) for dot in by_count[:MOST_SPOKEN])
-    return _svg(PLOT_TOP_PX + height + AXIS_PX, title, spoken, parts)
+    return drawing(PLOT_TOP_PX + height + AXIS_PX, title, spoken, parts)
 
 
 def _dot(dot: Dot, most: int, x_most: float, y_most: float, height: int) -> str:
     radius = max(SMALLEST_DOT_PX, LARGEST_DOT_PX * math.sqrt(dot.count / most))
     x, y = _place(dot.x, dot.y, x_most, y_most, height)
-    circle = f'<circle class="dot" cx="{_percent(x)}" cy="{_px(y)}" r="{_px(radius)}"/>'
-    return f"<g><title>{_text(_dot_text(dot))}</title>{circle}</g>"
+    circle = f'<circle class="dot" cx="{percent(x)}" cy="{pixels(y)}" r="{pixels(radius)}"/>'
+    return f"<g><title>{safe(_dot_text(dot))}</title>{circle}</g>"
 
 
 def _dot_labels(by_count: Sequence[Dot], x_most: float, y_most: float, height: int) -> list[str]:
@@ -241,8 +245,8 @@ def _dot_labels(by_count: Sequence[Dot], x_most: float, y_most: float, height: i
         anchor = "end" if is_right else "start"
         radius = max(SMALLEST_DOT_PX, LARGEST_DOT_PX * math.sqrt(dot.count / by_count[0].count))
         away = radius + 5
-        where = f'x="{_percent(x)}" dx="{_px(-away if is_right else away)}" y="{_px(y + 4)}"'
-        parts.append(f'<text {where} text-anchor="{anchor}">{_text(_dot_text(dot))}</text>')
+        where = f'x="{percent(x)}" dx="{pixels(-away if is_right else away)}" y="{pixels(y + 4)}"'
+        parts.append(f'<text {where} text-anchor="{anchor}">{safe(_dot_text(dot))}</text>')
     return parts
 
 
@@ -251,9 +255,9 @@ def _ray(ray: Ray, x_most: float, y_most: float, height: int) -> str:
     end_y = end_x / ray.ratio
     x, y = _place(end_x, end_y, x_most, y_most, height)
     start_x, start_y = _place(0, 0, x_most, y_most, height)
-    line = f'x1="{_percent(start_x)}" y1="{_px(start_y)}" x2="{_percent(x)}" y2="{_px(y)}"'
+    line = f'x1="{percent(start_x)}" y1="{pixels(start_y)}" x2="{percent(x)}" y2="{pixels(y)}"'
     text = (
-        f'<text class="muted" x="{_percent(x)}" y="{_px(y - 4)}" text-anchor="end">{_text(ray.label)}</text>'
+        f'<text class="muted" x="{percent(x)}" y="{pixels(y - 4)}" text-anchor="end">{safe(ray.label)}</text>'
     )
     return f'<line class="guide" {line}/>{text}'
 
@@ -265,29 +269,32 @@ def _place(x: float, y: float, x_most: float, y_most: float, height: int) -> tup
 
 def _grid_line(tick: float, most: float, *, height: int = PLOT_HEIGHT_PX) -> str:
     y = PLOT_TOP_PX + height * (1 - tick / most)
-    line = f'<line class="grid" x1="{_percent(PLOT_LEFT)}" x2="{_percent(PLOT_LEFT + PLOT_WIDTH)}"'
-    text = f'<text class="muted" x="{_percent(PLOT_LEFT)}" dx="-5" y="{_px(y + 4)}" text-anchor="end">'
-    return f'{line} y1="{_px(y)}" y2="{_px(y)}"/>{text}{number_text(tick)}</text>'
+    line = f'<line class="grid" x1="{percent(PLOT_LEFT)}" x2="{percent(PLOT_LEFT + PLOT_WIDTH)}"'
+    text = f'<text class="muted" x="{percent(PLOT_LEFT)}" dx="-5" y="{pixels(y + 4)}" text-anchor="end">'
+    return f'{line} y1="{pixels(y)}" y2="{pixels(y)}"/>{text}{number_text(tick)}</text>'
 
 
 def _x_tick(tick: float, most: float, height: int) -> str:
-    x = _percent(PLOT_LEFT + PLOT_WIDTH * tick / most)
+    x = percent(PLOT_LEFT + PLOT_WIDTH * tick / most)
     line = f'<line class="grid" x1="{x}" x2="{x}" y1="{PLOT_TOP_PX}" y2="{PLOT_TOP_PX + height}"/>'
     y = PLOT_TOP_PX + height + 16
     return f'{line}<text class="muted" x="{x}" y="{y}" text-anchor="middle">{number_text(tick)}</text>'
 
 
-def _axis_name(text: str, *, height: int = PLOT_HEIGHT_PX) -> str:
+def axis_name(text: str, *, height: int = PLOT_HEIGHT_PX) -> str:
+    """What the axis below a plot counts."""
     y = PLOT_TOP_PX + height + 34
-    x = _percent(PLOT_LEFT + PLOT_WIDTH)
-    return f'<text class="muted" x="{x}" y="{y}" text-anchor="end">{_text(text)}</text>'
+    x = percent(PLOT_LEFT + PLOT_WIDTH)
+    return f'<text class="muted" x="{x}" y="{y}" text-anchor="end">{safe(text)}</text>'
 
 
-def _nothing() -> str:
+def nothing() -> str:
+    """What stands in a chart without values."""
     return '<text class="muted" x="0" y="17">nothing to show</text>'
 
 
-def _svg(height_px: int, title: str, spoken: str, parts: Iterable[str]) -> str:
+def drawing(height_px: int, title: str, spoken: str, parts: Iterable[str]) -> str:
+    """A chart of its parts, with its name and its numbers as text for screen readers."""
     label = escape(clean(f"{title}: {spoken}" if spoken else title), quote=True)
     head = f'<svg class="chart" xmlns="http://www.w3.org/2000/svg" width="100%" height="{height_px}"'
     return f'{head} role="img" aria-label="{label}">{"".join(parts)}</svg>'
@@ -338,11 +345,11 @@ def document(
     parts, top = [], MARGIN_PX
     for words, kind, height in ((title, "title", 26), (subtitle, "muted", 24)):
         if words:
-            parts.append(f'<text class="{kind}" x="{MARGIN_PX}" y="{top + 14}">{_text(words)}</text>')
+            parts.append(f'<text class="{kind}" x="{MARGIN_PX}" y="{top + 14}">{safe(words)}</text>')
             top += height
     for heading, one in [("", chart)] if isinstance(chart, str) else chart:
         if heading:
-            parts.append(f'<text class="heading" x="{MARGIN_PX}" y="{top + 18}">{_text(heading)}</text>')
+            parts.append(f'<text class="heading" x="{MARGIN_PX}" y="{top + 18}">{safe(heading)}</text>')
             top += 32
         height = int(_HEIGHT.findall(one)[0])
         place = f'x="{MARGIN_PX}" y="{top}" width="{width_px - 2 * MARGIN_PX}" height="{height}"'
@@ -356,7 +363,8 @@ def document(
     )
 
 
-def _text(text: str) -> str:
+def safe(text: str) -> str:
+    """Text between tags, escaped."""
     return escape(clean(text), quote=False)
 
 
@@ -371,9 +379,11 @@ def _is_forbidden(char: str) -> bool:
     return (ord(char) < 32 and char != "\n") or 0x7F <= ord(char) < 0xA0 or 0xD800 <= ord(char) < 0xE000
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A place across."""
     return f"{round(value, 2):g}%"
 
 
-def _px(value: float) -> str:
+def pixels(value: float) -> str:
+    """A place down."""
     return f"{round(value, 1):g}"

@@ -31,7 +31,9 @@ from pipeline.report_page.survey import (
     summarize,
     take_survey,
 )
+from pipeline.report_page.trainings import small_sheets, trainings_part
 from pipeline.settings import option
+from pipeline.training_runs import find_runs
 
 if TYPE_CHECKING:
     from pipeline.catalog import MediaFile
@@ -87,7 +89,22 @@ def run(job: Job, settings: Settings) -> Report:
         sizes={one.file.content: sizes[one.file.id] for one in weighed if one.file.id in sizes},
         root=_root_address(page_folder, job.root),
     )
-    page = Page(survey, pictures, groups, bucket_use(survey.sizes, settings.resolution), settings.resolution)
+    trainings = [] if folder else find_runs(job.root)
+    sheets = small_sheets(trainings)
+    page = Page(
+        survey,
+        pictures,
+        groups,
+        bucket_use(survey.sizes, settings.resolution),
+        settings.resolution,
+        trainings_part(
+            trainings,
+            pictures.root,
+            {name: f"{THUMBNAILS_FOLDER}/{place}" for name, (place, _) in sheets.items()},
+        ),
+        len(trainings),
+    )
+    thumbnails |= sheets
     written = _write_thumbnails(page_folder, thumbnails)
     write_atomic(page_folder / PAGE_NAME, page.html())
     _remove_unused(page_folder, {name for name, _ in thumbnails.values()})

@@ -108,6 +108,11 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
 
 def batch_loss(run: Run, batch: Batch) -> Tensor:
     """Mean loss of a batch, on the device, ready for `backward`."""
+    return picture_losses(run, batch).mean()
+
+
+def picture_losses(run: Run, batch: Batch) -> Tensor:
+    """Loss of each picture of a batch, on the device: [batch]."""
     latents, noise, timesteps, weights = (
         one.to(run.device, non_blocking=True)
         for one in (batch.latents, batch.noise, batch.timesteps, batch.weights)
@@ -118,7 +123,7 @@ def batch_loss(run: Run, batch: Batch) -> Tensor:
         encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
         model_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
     target = run.objective.target(latents, noise, timesteps)
-    return (run.objective.losses(model_pred, target, timesteps) * weights).mean()
+    return run.objective.losses(model_pred, target, timesteps) * weights
 
 
 def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:

@@ -97,7 +97,7 @@ def recipe(settings: Settings) -> dict[str, Json]:
     return {
         name: value
         for name, value in as_json(settings, only_results=True).items()
-        if name not in ("data", "base", "vae", "preset")
+        if name not in ("data", "base", "vae", "preset", "validation_data")
     }
 
 

@@ -1,22 +1,27 @@
 """What a run measures: JSON lines always, TensorBoard where it is installed and asked for."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MissingPackageError
 from pipeline.files import write_atomic
+from pipeline.training_runs import read_lines
 
 SMOOTHING = 0.9  # of the shown loss, per line of the log
 
 
 class Metrics:
-    """Lines of metrics.jsonl, each with its step; lines after a resumed step are taken away first."""
+    """Lines of metrics.jsonl, each with its step; lines after a resumed step are taken away first.
+
+    `kept` are those that were there before and hold.
+    """
 
     def __init__(self, path: Path, *, resumed_step: int, tensorboard_folder: Path | None) -> None:
         self._path = path
-        kept = [line for line in _lines(path) if line["step"] <= resumed_step]
+        kept = [line for line in read_lines(path) if line["step"] <= resumed_step]
+        self.kept = kept
         if path.exists():
             write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._board = _open_tensorboard(tensorboard_folder) if tensorboard_folder else None
@@ -25,8 +30,8 @@ class Metrics:
             (line["smoothed_loss"] for line in reversed(kept) if "smoothed_loss" in line), None
         )
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """One line; a `loss` among the values is smoothed as well."""
+    def write(self, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """One line, which is returned; a `loss` among the values is smoothed as well."""
         line = {"step": step, **values}
         if "loss" in values:
             before = values["loss"] if self.smoothed_loss is None else self.smoothed_loss
@@ -35,9 +40,9 @@ class Metrics:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._board is not None:
-            for name, value in line.items():
-                if isinstance(value, int | float) and name != "step":
-                    self._board.add_scalar(f"train/{name}", value, step)
+            for name, value in _scalars(line):
+                self._board.add_scalar(f"train/{name}", value, step)
+        return line
 
     def close(self) -> None:
         """End both."""
@@ -46,17 +51,13 @@ class Metrics:
             self._board.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines; the last may have been cut off by a kill."""
-    found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            found.append(line)
-    return found
+def _scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Numbers by name; those of a group, such as validation, as group/name."""
+    for name, value in line.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{inner}", one) for inner, one in value.items())
+        elif isinstance(value, int | float) and name != "step":
+            yield name, value
 
 
 def _open_tensorboard(folder: Path) -> Any:

@@ -11,6 +11,7 @@ from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
 from trainers.craft import craft_notes, refuse_senseless
 from trainers.dataset import TrainingData, read_training_data
+from trainers.held_out import hold_out, missing_concepts
 from trainers.models import BaseFacts, inspect_base
 from trainers.objectives import objective_problems, trained_diffusion
 from trainers.optimizers import check_optimizer, parse_arguments
@@ -52,6 +53,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     data = read_training_data(
         root, settings, count_tokens=facts.models.tokenizer.count, workers=settings.workers
     )
+    data, held_out = hold_out(data, settings, count_tokens=facts.models.tokenizer.count)
     _refuse_odd_sizes(data, facts)
     sizes = model_sizes(settings, facts, data.examples, precision)
     prepared = Prepared(
@@ -61,6 +63,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         project=project,
         folder=folder,
         data=data,
+        held_out=held_out,
         facts=facts,
         device=device,
         precision=precision,
@@ -133,6 +136,11 @@ def _problems(prepared: Prepared) -> Iterator[str]:
         yield f"the warmup of {settings.warmup:g} steps is as long as the run: lower --warmup"
     if settings.kind != "full" and settings.linear_alpha == 0:
         yield "an alpha of 0 learns nothing: raise --linear-alpha"
+    if prepared.held_out is not None and (missing := missing_concepts(prepared.data, prepared.held_out)):
+        yield (
+            f"no picture of {', '.join(missing[:10])} is held out, so validation says nothing of it: raise "
+            "--validation-share, or name pictures by --validation-data"
+        )
     if settings.prompts is None:
         yield "nothing is drawn on the way: give --prompts FILE to see it learn"
     if prepared.device.type == "cpu" and sum(prepared.facts.num_parameters.values()) > SMALL_MODEL:

@@ -21,6 +21,7 @@ from pipeline.settings import as_json
 from trainers.craft import craft_shown
 from trainers.dataset import Example, TrainingData
 from trainers.forecast import CONTEXT_BYTES, Forecast
+from trainers.held_out import HeldOut
 from trainers.metadata import learning_rates
 from trainers.models import BaseFacts
 from trainers.objectives import objective_words
@@ -54,6 +55,7 @@ class Prepared:
     project: Project
     folder: RunFolder
     data: TrainingData
+    held_out: HeldOut | None
     facts: BaseFacts
     device: torch.device
     precision: Precision
@@ -98,6 +100,11 @@ class Prepared:
         """Which picture comes when."""
         return Visits(self.data.examples, batch_size=self.settings.batch_size, seed=self.settings.seed)
 
+    @property
+    def encoded(self) -> list[Example]:
+        """Every picture whose latents are needed: those that are trained on, and those held out."""
+        return [*self.data.examples, *(self.held_out.measured if self.held_out else ())]
+
     def leave_out(self, failures: Sequence[Failure]) -> None:
         """Take pictures that cannot be read out of the run.
 
@@ -106,6 +113,8 @@ class Prepared:
             InputError: nothing is left.
         """
         self.data = self.data.without(failures)
+        if self.held_out is not None:
+            self.held_out = self.held_out.without(failures)
         self.count_failures(failures)
 
     def count_failures(self, failures: Sequence[Failure]) -> None:
@@ -192,6 +201,8 @@ class Prepared:
             "memory": self._memory(),
             "disk": f"{format_bytes(self.disk_bytes())} in {self.folder.path}",
         }
+        if self.held_out is not None:
+            lines["validation"] = self._validation(self.held_out)
         hours = self.hours()
         if hours is not None:
             lines["time"] = (
@@ -264,6 +275,14 @@ class Prepared:
                 name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
             },
             "problems": list(self.problems),
+            "validation": {}
+            if self.held_out is None
+            else {
+                "held_out": len(self.held_out.examples),
+                "measured": len(self.held_out.measured),
+                "concepts": self.held_out.concepts,
+            },
+            "failures": [{"path": one.path, "detail": one.detail} for one in self.failures],
         }
 
     def _base(self) -> str:
@@ -293,6 +312,20 @@ class Prepared:
         unet, text = learning_rates(settings)
         rates = f"{unet:g}" if unet == text else f"UNet {unet:g}, text encoder {text:g}"
         return f"{rates}, {settings.lr_schedule}, {settings.optimizer}"
+
+    def _validation(self, held: HeldOut) -> str:
+        settings, forecast = self.settings, self.forecast
+        passes = (len(held.measured) + len(held.compared)) * settings.validation_timesteps
+        longer = passes / settings.batch_size * forecast.forward_flop
+        longer /= settings.validation_every * settings.accumulation * forecast.step_flop
+        shown = [f"{name} {count:,}" for name, count in held.concepts.items()]
+        concepts = ", ".join(shown[:8]) + (f", and {len(shown) - 8} more" if len(shown) > 8 else "")
+        return (
+            f"{len(held.examples):,} of {len(held.examples) + len(self.data.examples):,} pictures held out, "
+            f"{len(held.measured):,} of them measured ({concepts}), beside {len(held.compared):,} that are "
+            f"trained on, at {settings.validation_timesteps} timesteps every {settings.validation_every:,} "
+            f"steps: about {longer:.1%} more to compute"
+        )
 
     def _device_name(self) -> str:
         if self.device.type == "cuda":

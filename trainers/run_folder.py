@@ -4,7 +4,7 @@ models/<name>/
   <name>-step00002000.safetensors   step models            <name>.safetensors   the last one
   ...-ema.safetensors               the average of the weights beside them, where one is kept
   state/step-00002000.pt            to resume from         settings.json        every setting in force
-  metrics.jsonl   samples/   samples.png   train.log
+  metrics.jsonl   samples/   samples.png   train.log      index.html, loss.svg   the page of the run
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from pipeline.files import write_atomic
+from pipeline.training_runs import LOSS_NAME, METRICS_NAME, PAGE_NAME, SETTINGS_NAME, SHEET_NAME
 
 AVERAGE = "-ema"  # behind the names of averages of the weights
 STATE = re.compile(r"step-(\d{8,})\.pt")
@@ -38,7 +39,7 @@ class RunFolder:
     @property
     def metrics_path(self) -> Path:
         """One JSON object a line: what was measured."""
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_NAME
 
     @property
     def samples_folder(self) -> Path:
@@ -48,7 +49,17 @@ class RunFolder:
     @property
     def sheet_path(self) -> Path:
         """All of them, steps across and prompts down."""
-        return self.path / "samples.png"
+        return self.path / SHEET_NAME
+
+    @property
+    def page_path(self) -> Path:
+        """The run in one page."""
+        return self.path / PAGE_NAME
+
+    @property
+    def loss_path(self) -> Path:
+        """Its loss as a picture."""
+        return self.path / LOSS_NAME
 
     @property
     def state_folder(self) -> Path:
@@ -103,7 +114,7 @@ class RunFolder:
 
     def write_settings(self, values: Mapping[str, Any]) -> None:
         """Keep every setting in force beside the result."""
-        write_atomic(self.path / "settings.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(self.path / SETTINGS_NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
     def forget_old_states(self) -> None:
         """Keep the newest state only; called once a newer one is whole."""
@@ -111,13 +122,14 @@ class RunFolder:
             with suppress(FileNotFoundError):
                 path.unlink()
 
-    def forget_old_models(self, keep_last: int, step: int) -> None:
+    def forget_old_models(self, keep_last: int, step: int, spared: int | None = None) -> None:
         """Keep the newest step models only, of those that this run has written up to a step.
 
         Args:
             keep_last: how many; 0 keeps all.
+            spared: step of one that stays besides.
         """
-        mine = [(number, path) for number, path in self.step_models() if number <= step]
+        mine = [(number, path) for number, path in self.step_models() if number <= step and number != spared]
         for number, path in mine:
             is_new = number in sorted({number for number, _ in mine})[-keep_last:]
             if keep_last and not is_new and path.is_file():

@@ -85,7 +85,8 @@ def sample_images(
     """
     said = [sized(prompt, models, seed=seed) for prompt in prompts]
     for batch in _batches(said, batch_size):
-        with _undisturbed(models, torch.device(device)), torch.no_grad():
+        parts = (models.unet, models.text_encoder, models.vae)
+        with undisturbed(parts, torch.device(device)), torch.no_grad():
             latents = _denoise(models, batch, clip_skip, max_tokens, torch.device(device), dtype, should_stop)
             if latents is None:
                 return
@@ -109,9 +110,8 @@ def _shape(prompt: Prompt) -> tuple[int, int, int, str]:
 
 
 @contextmanager
-def _undisturbed(models: Models, device: torch.device) -> Iterator[None]:
-    """All modules in eval mode on one device, eager; afterwards as they were."""
-    modules: tuple[nn.Module, ...] = (models.unet, models.text_encoder, models.vae)
+def undisturbed(modules: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
+    """All modules in eval mode on one device, eager; afterwards, as the random numbers, as they were."""
     modes = [(one, one.training) for module in modules for one in module.modules()]
     places = [_device(module) for module in modules]
     with ExitStack() as stack:

@@ -51,8 +51,8 @@ _WITHOUT_EFFECT = {
     "alpha_mask": "transparent parts are laid on white",
     "custom_attributes": "nothing reads them",
     "network_multiplier": "the adapter is trained at full strength",
-    "validation_split": "every picture is trained on",
-    "validation_seed": "every picture is trained on",
+    "validation_split": "see --validation-share",
+    "validation_seed": "pictures are held out by their content: see --validation-share",
     "resize_interpolation": "pictures are scaled by Lanczos",
     "skip_image_resolution": "every picture is trained on",
 }

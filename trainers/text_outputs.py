@@ -49,7 +49,7 @@ class TextOutputs:
         """Hidden states of a batch."""
         if self._remembers:
             return torch.cat([self._one(batch, number) for number in range(len(batch.captions))])
-        with torch.set_grad_enabled(self._is_learning):
+        with torch.set_grad_enabled(self._is_learning and torch.is_grad_enabled()):
             return self._encode(batch.token_ids)
 
     @property

@@ -107,6 +107,7 @@ def _one(project: Project, run: Planned, *, is_dry_run: bool, is_json: bool) -> 
     report |= {
         "steps": outcome.steps,
         "smoothed_loss": outcome.smoothed_loss,
+        "best": None if outcome.best is None else outcome.best.as_json(),
         "made": [str(path) for path, _ in outcome.made],
         "hashes": hashes_of(outcome.made),
         "failures": [
@@ -127,6 +128,8 @@ def _result_lines(report: Mapping[str, Any]) -> Iterator[str]:
     for path in report["made"]:
         known = report["hashes"].get(Path(path).name)
         yield f"made: {path}" + (f"  AutoV2 {known['AutoV2']}  AutoV3 {known['AutoV3']}" if known else "")
+    if report["best"]:
+        yield report["best"]["text"]
     yield f"train took {report['seconds']:.1f} s"
 
 

@@ -1,7 +1,6 @@
 """One run, from its settings to its files: what the loop is given, and what happens beside it."""
 
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from pipeline import console
 from pipeline.console import LOG
-from pipeline.errors import InterruptedRunError, LockedError
+from pipeline.errors import InterruptedRunError, LockedError, PipelineError
 from pipeline.files import format_bytes, write_atomic
 from pipeline.interruption import Interruption, interruptible
 from pipeline.made_folders import mark_made
@@ -21,24 +20,26 @@ from trainers.batches import Batches
 from trainers.checkpoints import State, compare_conditions, load_state, save_state
 from trainers.compiling import compiled
 from trainers.ema import Ema
+from trainers.environment import environment
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
-from trainers.metrics import Metrics
 from trainers.models import Models, load_models
 from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments, traits_of
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
 from trainers.run_folder import AVERAGE, RunFolder
+from trainers.run_record import Best, Record, best_of, best_saved
 from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
 from trainers.shown_weights import shown_weights
 from trainers.text_outputs import TextOutputs
 from trainers.train_settings import Settings
+from trainers.validation import Validator, said
 
 CACHED_DTYPE = torch.float16  # of mean and deviation: rounded by less than the deviation itself
 LITTLE = 0.1  # of a GPU's memory, that latents may take
@@ -51,6 +52,7 @@ class Outcome:
     steps: int
     made: list[tuple[Path, FileHashes | None]] = field(default_factory=list)
     smoothed_loss: float | None = None
+    best: Best | None = None
 
 
 def run_training(prepared: Prepared) -> Outcome:
@@ -97,6 +99,7 @@ class _Training:
         self._interruption = interruption
         self._outcome = Outcome(prepared.total_steps)
         self._saved_step = -1
+        self._validator: Validator | None = None
 
     def run(self) -> Outcome:
         """Load, cache, resume, train, save."""
@@ -115,18 +118,22 @@ class _Training:
         if start >= prepared.total_steps:
             LOG.info("%s has all its %s steps already", self.folder.path, f"{start:,}")
             self._outcome.made = [(self.folder.model_path(), None)]
+            self._outcome.best = best_of(self.folder)
             return self._outcome
-        self.folder.write_settings(prepared.as_json())
-        self.metrics = Metrics(
-            self.folder.metrics_path,
-            resumed_step=start,
-            tensorboard_folder=self.folder.path / "tensorboard" if settings.tensorboard else None,
+        self.folder.write_settings(
+            {**prepared.as_json(), "environment": environment(prepared.device, prepared.precision)}
         )
+        self.metrics = Record(self.folder, resumed_step=start, tensorboard=settings.tensorboard)
         try:
             self._train(start, cache)
+            self.metrics.write_page("done")
+        except PipelineError as error:
+            self.metrics.write_page("stopped", ended=str(error))
+            raise
         finally:
             self.metrics.close()
         self._outcome.smoothed_loss = self.metrics.smoothed_loss
+        self._outcome.best = best_of(self.folder)
         return self._outcome
 
     def _fill_cache(self) -> LatentCache:
@@ -138,11 +145,11 @@ class _Training:
             vae_identity=self.models.source.vae_sha256,
             dtype=CACHED_DTYPE,
         )
-        missing = len(cache.missing(prepared.data.examples, workers=workers))
+        missing = len(cache.missing(prepared.encoded, workers=workers))
         if missing:
             with console.progress("latents", missing, "image") as bar:
                 failures = cache.fill(
-                    prepared.data.examples,
+                    prepared.encoded,
                     vae,
                     device=prepared.device,
                     batch_size=settings.vae_batch_size,
@@ -261,8 +268,16 @@ class _Training:
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
         )
+        if prepared.held_out is not None:
+            self._validator = Validator(settings, prepared.held_out, cache)
+        self._run = run
         if start == 0 and settings.sample_at_start:
             self._draw(0)
+        if self._is_validated(start) and not any(
+            line["step"] == start and "validation_loss" in line for line in self.metrics.kept
+        ):
+            self._validate(start)
+        self.metrics.write_page("running")
         with console.progress(settings.run_name, prepared.total_steps, "step") as self.bar:
             self.bar.advance(start)
             train_loop(run, start, prepared.total_steps, self)
@@ -276,7 +291,7 @@ class _Training:
         share = self.prepared.share_of_bound(values["images_per_s"])
         if share is not None:
             values = {**values, "share_of_bound": share}
-        self.metrics.write(step, {**values, "epoch": self._epoch(step), "time_s": round(time.time(), 3)})
+        self.metrics.write(step, {**values, "epoch": self._epoch(step)})
         loss = self.metrics.smoothed_loss or 0.0
         rate = values.get("effective_learning_rate", values["learning_rate"])
         text = f"loss {loss:.4f}  lr {rate:.2e}  {values['images_per_s']:.1f} img/s"
@@ -305,12 +320,28 @@ class _Training:
                 f"interrupted after step {step:,}; model and state are saved",
                 hint="run the same command again to go on",
             )
+        if self._is_validated(step):
+            self._validate(step)
         if not is_last and _is_due(step, settings.save_every):
             self._save_models(step)
         if not is_last and _is_due(step, settings.state_every or settings.save_every):
             self._save_state(step)
         if is_last or _is_due(step, settings.sample_every):
             self._draw(step)
+        if self._saved_step == step or _is_due(step, settings.sample_every) or self._is_validated(step):
+            self.metrics.write_page("running")
+
+    def _is_validated(self, step: int) -> bool:
+        settings, ends = self.settings, (0, self.prepared.total_steps)
+        is_due = _is_due(step, settings.validation_every) or _is_due(step, settings.save_every)
+        return self._validator is not None and (is_due or step in ends)
+
+    def _validate(self, step: int) -> None:
+        assert self._validator is not None
+        line = self._validator.measure(self._run, should_stop=lambda: self._interruption.is_asked)
+        if line is not None:
+            LOG.info("step %s: %s", f"{step:,}", said(line))
+            self.metrics.write(step, line)
 
     # Files
 
@@ -333,7 +364,8 @@ class _Training:
             with shown_weights(self.method, self.stepper.optimizer, self.average):
                 self._save_model(folder, step, {**metadata, "celforge.average": f"ema {self.settings.ema:g}"})
         if step is not None:
-            self.folder.forget_old_models(self.settings.keep_last, step)
+            keep = self.settings.keep_last
+            self.folder.forget_old_models(keep, step, best_saved(self.folder) if keep else None)
 
     def _save_model(self, folder: RunFolder, step: int | None, metadata: Mapping[str, str]) -> None:
         for path, hashes in self.method.save(folder, step, metadata):

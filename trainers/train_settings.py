@@ -17,6 +17,7 @@ from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
 from trainers.objective_settings import ObjectiveSettings
 from trainers.regularisation_settings import RegularisationSettings
+from trainers.validation_settings import ValidationSettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
@@ -215,10 +216,11 @@ class OutputSettings:
 class Settings(
     EmaSettings,
     RegularisationSettings,
+    ObjectiveSettings,
+    ValidationSettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,
-    ObjectiveSettings,
     AdapterSettings,
     DataSettings,
     RunSettings,
@@ -334,7 +336,7 @@ def check_before(settings: Settings) -> None:
 
 def differences(settings: Settings, preset: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{setting: (value of the preset, value in force)} of what shapes the result and is not the preset's."""
-    passed_over = {"data", "base", "vae", "preset"}
+    passed_over = {"data", "base", "vae", "preset", "validation_data"}
     found = {}
     for one in options_of(Settings):
         if one.affects_result and one.name not in passed_over:

@@ -69,6 +69,8 @@ class Page:
     groups: Sequence[DropGroup]
     buckets: BucketUse
     resolution_px: int
+    trainings: str = ""  # HTML of the part about them
+    num_trainings: int = 0
 
     def html(self) -> str:
         """The whole page."""
@@ -98,6 +100,7 @@ class Page:
             Section("sizes", "Sizes", None, self._sizes()),
             Section("dropped", "Dropped", survey.num_dropped, self._dropped()),
             Section("pictures", "Pictures", survey.num_pictures, self._gallery()),
+            Section("trainings", "Trainings", self.num_trainings, self.trainings),
             Section("stages", "Stages", None, outcomes_table(survey.outcomes)),
             Section("runs", "Runs", len(survey.runs), runs_table(survey.runs)),
         ]

@@ -375,6 +375,10 @@ def test_prompts_are_drawn_on_the_way_from_the_same_noise(
         assert first.tobytes() != last.tobytes()
     with Image.open(folder / "samples.png") as sheet:
         assert sheet.width > 3 * 32
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert page.count("<img ") == 6
+    assert "3 of 3" in page
+    assert "<polyline" in (folder / "loss.svg").read_text(encoding="utf-8")
     without = train("locon", "--name", "undrawn", "--steps", 3, "--learning-rate", 0.02)
     assert without.exit_code == 0
     first_file, second_file = (
@@ -571,6 +575,9 @@ def test_nan_in_the_model_names_its_layer(train: Train, dataset: Path, tmp_path:
     assert answer.exit_code == 1
     assert "NaN or infinity" in answer.stderr
     assert "mid_block.resnets.1.conv1" in answer.stderr
+    assert "mid_block.resnets.1.conv1" in (run_folder(dataset, "locon") / "index.html").read_text(
+        encoding="utf-8"
+    )
     assert "--learning-rate" in answer.stderr
 
 
