@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
+from trainers.block_settings import BlockSettings
 from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
+from trainers.memory_settings import MemorySettings
 from trainers.regularisation_settings import RegularisationSettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
@@ -214,6 +216,8 @@ class OutputSettings:
 class Settings(
     EmaSettings,
     RegularisationSettings,
+    BlockSettings,
+    MemorySettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,
