@@ -28,7 +28,9 @@ from pipeline.renaming import replace, sync_folder
 FORMAT = 1
 FITS_NO_OTHER = (
     *("kind", "train", "linear_dim", "conv_dim", "linear_alpha", "conv_alpha", "targets", "init"),
-    *("optimizer", "base_sha256"),
+    *("block_dims", "block_alphas", "block_conv_dims", "block_conv_alphas", "block_learning_rates"),
+    *("lora_plus_ratio", "unet_lora_plus_ratio", "text_encoder_lora_plus_ratio"),
+    *("optimizer", "base_sha256", "fused_backward", "weight_precision"),
 )
 HOLDS_FROM_NOW = (
     *("steps", "epochs", "learning_rate", "unet_learning_rate", "text_encoder_learning_rate", "lr_schedule"),

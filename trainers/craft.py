@@ -23,6 +23,11 @@ def craft_shown(settings: Settings) -> dict[str, str]:
         lines["average"] = f"moving average, decay {settings.ema:g} a step{every}; {saved}, {drawn}"
     if settings.kind != "full":
         lines |= _regularisation_shown(settings)
+    elif settings.steps_singly:
+        kept = f"weights in {settings.weight_precision}"
+        rounded = ", rounded by chance" if settings.weight_precision == "bf16" else ""
+        fused = "; each is stepped as soon as its gradient is there" if settings.fused_backward else ""
+        lines["weights"] = kept + rounded + fused
     return lines
 
 
@@ -100,13 +105,44 @@ def _of_optimizer(settings: Settings, sources: Mapping[str, str]) -> Iterator[st
         )
 
 
-def refuse_senseless(settings: Settings) -> None:
+def refuse_senseless(settings: Settings, precision: str) -> None:
     """See that settings go together, before anything large is loaded.
 
     Raises:
         SettingsError: they do not; the sentence says what to change.
     """
     _refuse_odd_optimizer(settings)
+    if settings.kind == "full" and settings.steps_singly:
+        _refuse_odd_single_steps(settings, precision)
+
+
+def _refuse_odd_single_steps(settings: Settings, precision: str) -> None:
+    asked = "--fused-backward" if settings.fused_backward else "--weight-precision bf16"
+    if traits_of(settings.optimizer).is_alike or settings.optimizer == "schedule-free-adamw":
+        raise SettingsError(
+            f"{settings.optimizer} looks at all weights at once, and {asked} steps them one by one",
+            hint="give --optimizer adamw",
+        )
+    if settings.fused_backward and settings.max_grad_norm:
+        raise SettingsError(
+            "--fused-backward steps before the norm of all gradients is known, so it cannot shorten them",
+            hint="give --max-grad-norm 0",
+        )
+    if settings.fused_backward and settings.accumulation > 1:
+        raise SettingsError(
+            "--fused-backward steps with the gradients of one batch, and --accumulation wants to add some up",
+            hint="give --accumulation 1, or leave --fused-backward out",
+        )
+    if settings.weight_precision == "bf16" and precision != "bf16":
+        raise SettingsError(
+            f"weights in bf16 want arithmetic in bf16, and it would be {precision}",
+            hint="give --precision bf16",
+        )
+    if precision == "fp16":
+        raise SettingsError(
+            "fp16 looks at all gradients before a step, and --fused-backward never has them all",
+            hint="give --precision bf16 or fp32",
+        )
 
 
 def _refuse_odd_optimizer(settings: Settings) -> None:
@@ -123,6 +159,11 @@ def _refuse_odd_optimizer(settings: Settings) -> None:
             raise SettingsError(
                 f"{name} finds the learning rate by itself; multiplied by {rate:g} it would learn nothing",
                 hint="give --learning-rate 1",
+            )
+        if settings.block_learning_rates:
+            raise SettingsError(
+                f"{name} steps everything alike, and blocks want learning rates of their own",
+                hint="leave --block-learning-rates out, or --optimizer adamw",
             )
         if settings.kind != "full" and settings.lora_plus_ratios != (1, 1):
             raise SettingsError(

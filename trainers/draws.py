@@ -48,6 +48,11 @@ def uniform(count: int, *key: int | str) -> Tensor:
     return torch.rand((count,), generator=_generator(key))
 
 
+def generator_on(device: torch.device, *key: int | str) -> torch.Generator:
+    """A generator of a device, that begins from a key; what it draws depends on the kind of device."""
+    return torch.Generator(device).manual_seed(_number(key) >> 65)
+
+
 def reseed(*key: int | str) -> None:
     """Let draws that a device makes by itself, such as those of dropout, begin anew from a key."""
     torch.manual_seed(_number(key) >> 65)

@@ -72,13 +72,19 @@ class MetaModel:
 
 
 def forecast_step(
-    model: MetaModel, sizes: StepSizes, *, dtype: torch.dtype, optimizer_bytes: int
+    model: MetaModel,
+    sizes: StepSizes,
+    *,
+    dtype: torch.dtype,
+    optimizer_bytes: int,
+    gradient_bytes: int = 4,
 ) -> Forecast:
     """Count one step.
 
     Args:
         dtype: of the arithmetic.
         optimizer_bytes: of one trainable number in the optimizer's memory.
+        gradient_bytes: of one; 0 where gradients are forgotten as soon as they are there.
     """
     weights = [*model.unet.parameters(), *model.text_encoder.parameters()]
     numbers = sum(one.numel() for one in model.trainable)
@@ -95,7 +101,7 @@ def forecast_step(
     wide = sum(one.numel() for one in weights if one.dtype != dtype)
     return Forecast(
         weight_bytes=sum(one.numel() * one.element_size() for one in weights),
-        trainable_bytes=numbers * (4 + optimizer_bytes) + wide * dtype.itemsize,
+        trainable_bytes=numbers * (gradient_bytes + optimizer_bytes) + wide * dtype.itemsize,
         activation_bytes=activation_bytes,
         forward_flop=forward_flop,
         step_flop=step_flop,

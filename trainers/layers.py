@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from torch import nn
 
 from pipeline.errors import InputError
+from trainers.blocks import BASE, Blocks
 
 Part = Literal["unet", "text_encoder"]
 Targets = Literal["attention", "full", "full+"]
@@ -36,6 +37,7 @@ class Layer:
     module: AdaptableModule
     parent: nn.Module
     attribute: str  # of the parent
+    block: str  # as trainers/blocks.py names it
 
     @property
     def key(self) -> str:
@@ -157,7 +159,8 @@ def find_unet_layers(unet: nn.Module, targets: Targets = "full") -> list[Layer]:
             f"this UNet is not one of Stable Diffusion 1.x: it has {strangers[0]}",
             hint="give a model of the SD1 family",
         )
-    return [_find(unet, "unet", path, path) for path in unet_paths(config, targets)]
+    blocks = Blocks.of(config)
+    return [_find(unet, "unet", path, path, blocks.of_path(path)) for path in unet_paths(config, targets)]
 
 
 def find_text_encoder_layers(text_encoder: nn.Module) -> list[Layer]:
@@ -169,12 +172,12 @@ def find_text_encoder_layers(text_encoder: nn.Module) -> list[Layer]:
     is_flat = not hasattr(text_encoder, "text_model")
     paths = text_encoder_paths(int(text_encoder.config.num_hidden_layers))  # type: ignore[union-attr,arg-type]
     return [
-        _find(text_encoder, "text_encoder", path, path.removeprefix("text_model.") if is_flat else path)
+        _find(text_encoder, "text_encoder", path, path.removeprefix("text_model.") if is_flat else path, BASE)
         for path in paths
     ]
 
 
-def _find(model: nn.Module, part: Part, path: str, place: str) -> Layer:
+def _find(model: nn.Module, part: Part, path: str, place: str, block: str) -> Layer:
     parent_path, _, attribute = place.rpartition(".")
     try:
         parent = model.get_submodule(parent_path)
@@ -189,4 +192,4 @@ def _find(model: nn.Module, part: Part, path: str, place: str) -> Layer:
             f"the layer {place} of the {part.replace('_', ' ')} is a {kind}",
             hint="give a model without adapters",
         )
-    return Layer(part, path, module, parent, attribute)
+    return Layer(part, path, module, parent, attribute, block)

@@ -12,10 +12,11 @@ from pipeline.errors import InputError, SettingsError
 from trainers.adapters.dropping import AdapterDropping
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
 from trainers.adapters.norms import Norms, limit_norms
+from trainers.block_values import block_args, block_rates, block_sizes
 from trainers.craft import network_args
 from trainers.export import FileHashes, write_safetensors
 from trainers.layers import Part
-from trainers.learning_rates import adapter_groups, full_groups
+from trainers.learning_rates import adapter_groups, freeze_blocks, full_groups
 from trainers.models import Models, save_diffusers, save_single_file
 from trainers.precision import DTYPES, Precision
 from trainers.run_folder import RunFolder
@@ -88,7 +89,7 @@ def make_method(settings: Settings, models: Models, device: torch.device, precis
     return AdapterMethod(settings, models, device, precision)
 
 
-def adapter_spec(settings: Settings) -> AdapterSpec:
+def adapter_spec(settings: Settings, unet_config: Mapping[str, Any]) -> AdapterSpec:
     """The adapter that settings ask for.
 
     Raises:
@@ -109,7 +110,8 @@ def adapter_spec(settings: Settings) -> AdapterSpec:
         init=settings.init if settings.kind == "loha" else "lycoris",
         targets=settings.targets,
         trains_text_encoder=settings.trains_text_encoder,
-        network_args=network_args(settings),
+        block_sizes=block_sizes(settings, unet_config),
+        network_args={**network_args(settings), **block_args(settings, unet_config)},
     )
 
 
@@ -119,7 +121,8 @@ class AdapterMethod:
     def __init__(
         self, settings: Settings, models: Models, device: torch.device, precision: Precision
     ) -> None:
-        self.spec = adapter_spec(settings)
+        self.spec = adapter_spec(settings, models.unet.config)
+        self._block_rates = block_rates(settings, models.unet.config)
         self._save_dtype = DTYPES[settings.save_precision]
         for module in (models.unet, models.text_encoder):
             move(module, device, DTYPES[precision])
@@ -154,7 +157,9 @@ class AdapterMethod:
         """The flat tensor of a part, or its factors."""
         unet, text = self._settings.lora_plus_ratios
         ratios: dict[Part, float] = {"unet": unet, "text_encoder": text}
-        return adapter_groups(self.network, learning_rates, up_ratios=ratios, by_matrix=by_matrix)
+        return adapter_groups(
+            self.network, learning_rates, up_ratios=ratios, block_rates=self._block_rates, by_matrix=by_matrix
+        )
 
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
@@ -218,7 +223,7 @@ class AdapterMethod:
 
 
 class FullMethod:
-    """The UNet, the text encoder, or both, in fp32."""
+    """The UNet, the text encoder, or both, in fp32 or bf16."""
 
     def __init__(self, settings: Settings, models: Models, device: torch.device) -> None:
         self._settings = settings
@@ -228,10 +233,11 @@ class FullMethod:
             ("unet", models.unet, settings.trains_unet),
             ("text_encoder", models.text_encoder, settings.trains_text_encoder),
         ):
-            move(module, device, torch.float32)
+            move(module, device, DTYPES[settings.weight_precision])
             module.requires_grad_(learns)
             if learns:
                 self._parts[part] = module  # type: ignore[index]
+        freeze_blocks(self._parts, block_rates(settings, models.unet.config), models.unet.config)
         if settings.gradient_checkpointing:
             checkpoint_activations(models.unet, self._parts.get("text_encoder"))
 
@@ -241,14 +247,16 @@ class FullMethod:
         return sum(one.numel() for one in self.parameters())
 
     def parameters(self) -> list[Tensor]:
-        """Every parameter of what learns."""
-        return [one for module in self._parts.values() for one in module.parameters()]
+        """Every parameter that learns."""
+        return [one for module in self._parts.values() for one in module.parameters() if one.requires_grad]
 
     def parameter_groups(
         self, learning_rates: Mapping[Part, float], *, by_matrix: bool
     ) -> list[dict[str, Any]]:
         """Parameters of each part; tables of embeddings by themselves where matrices are asked for."""
-        return full_groups(self._parts, learning_rates, by_matrix=by_matrix)
+        config = self._models.unet.config
+        rates = block_rates(self._settings, config)
+        return full_groups(self._parts, learning_rates, config, block_rates=rates, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
         """Free the gradients."""

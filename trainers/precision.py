@@ -132,11 +132,13 @@ class Stepper:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take both back."""
-        held = [
-            {name: group[name] for name in self._held & group.keys()} for group in self.optimizer.param_groups
-        ]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, values in zip(self.optimizer.param_groups, held, strict=True):
-            group.update(values)
+        self._load_optimizer(self.optimizer, state["optimizer"])
         if state["scaler"]:
             self._scaler.load_state_dict(state["scaler"])
+
+    def _load_optimizer(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+        """All but what holds from now on."""
+        held = [{name: group[name] for name in self._held & group.keys()} for group in optimizer.param_groups]
+        optimizer.load_state_dict(state)
+        for group, values in zip(optimizer.param_groups, held, strict=True):
+            group.update(values)

@@ -39,9 +39,9 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     check_before(settings)
     root = _data_path(settings, project)
     check_optimizer(settings.optimizer, parse_arguments(settings.optimizer_arg))
-    refuse_senseless(settings)
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
+    refuse_senseless(settings, precision)
     name = settings.run_name
     folder = RunFolder(settings.out or _models_folder(project) / name, name)
     facts = inspect_base(settings.base, vae=settings.vae, state_folder=_state_folder(project))
@@ -70,6 +70,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         prompts=prompts,
         num_trainable=sizes.num_trainable,
         num_layers=sizes.num_layers,
+        block_rows=sizes.block_rows,
         file_bytes=sizes.file_bytes,
         forecast=sizes.forecast,
         problems=[*facts.notes, *data.notes, *data.problems],

@@ -62,6 +62,7 @@ class Prepared:
     prompts: Sequence[Prompt]
     num_trainable: int
     num_layers: Mapping[str, int]
+    block_rows: list[dict[str, Any]]
     file_bytes: int
     forecast: Forecast
     problems: list[str] = field(default_factory=list)
@@ -216,6 +217,8 @@ class Prepared:
             yield f"{name}: {text}"
         yield Table("buckets", self.bucket_rows()[:ROWS_SHOWN])
         yield Table("folders", self.folder_rows()[:ROWS_SHOWN])
+        if self.block_rows:
+            yield Table("blocks", self.block_rows)
         if self.changed:
             rows = [
                 {"setting": name, "preset": _shown(before), "here": _shown(after), "from": self.sources[name]}
@@ -271,6 +274,7 @@ class Prepared:
             "disk_bytes": self.disk_bytes(),
             "buckets": self.bucket_rows(),
             "folders": self.folder_rows(),
+            "blocks": self.block_rows,
             "other_than_the_preset": {
                 name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
             },

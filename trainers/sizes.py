@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from trainers.adapters.network import attach
+from trainers.block_values import adapter_rows, block_rates, full_rows
 from trainers.conditioning import encode, num_chunks
 from trainers.dataset import Example
 from trainers.export import file_bytes
 from trainers.forecast import Forecast, MetaModel, StepSizes, forecast_step
+from trainers.learning_rates import freeze_blocks
 from trainers.methods import adapter_spec, checkpoint_activations, move
 from trainers.models import BaseFacts
 from trainers.optimizers import traits_of
@@ -30,11 +32,13 @@ class ModelSizes:
 
     Args:
         num_layers: {part in words: layers that learn}.
+        block_rows: what each block has, where blocks differ.
         file_bytes: of one saved model, but for its metadata.
     """
 
     num_trainable: int
     num_layers: Mapping[str, int]
+    block_rows: list[dict[str, Any]]
     file_bytes: int
     forecast: Forecast
 
@@ -56,10 +60,12 @@ def model_sizes(
         dtype=DTYPES[precision],
         optimizer_bytes=traits_of(settings.optimizer).state_bytes
         + (4 if settings.ema and settings.ema_device == "device" else 0),
+        gradient_bytes=_gradient_bytes(settings),
     )
     return ModelSizes(
         num_trainable=found["num_trainable"],
         num_layers=found["num_layers"],
+        block_rows=found["block_rows"],
         file_bytes=found["file_bytes"],
         forecast=forecast,
     )
@@ -70,22 +76,24 @@ def _meta_model(
 ) -> MetaModel:
     """The model with its method attached; what is counted on the way goes into `found`."""
     unet, text_encoder = copy.deepcopy(facts.models.unet), copy.deepcopy(facts.models.text_encoder)
-    if settings.kind != "full":
-        for module in (unet, text_encoder):
-            move(module, torch.device("meta"), DTYPES[precision])
+    kept_in = DTYPES[precision if settings.kind != "full" else settings.weight_precision]
+    for module in (unet, text_encoder):
+        move(module, torch.device("meta"), kept_in)
     if settings.kind == "full":
         trainable = _full(settings, unet, text_encoder, found)
         tensors = single_file_tensors(unet, text_encoder, facts.models.vae)
         dtype = DTYPES[settings.save_precision]
+        found["block_rows"] = full_rows(settings, unet, text_encoder)
         found["file_bytes"] = file_bytes({name: one.to(dtype) for name, one in tensors.items()}, {})
     else:
-        network = attach(adapter_spec(settings), unet, text_encoder, seed=settings.seed)
+        network = attach(adapter_spec(settings, unet.config), unet, text_encoder, seed=settings.seed)
         trainable = [one.flat for one in network.factors.values()]
         found["num_layers"] = dict(
             Counter(
                 NAMES["unet" if key.startswith("lora_unet") else "text_encoder"] for key in network.layers
             )
         )
+        found["block_rows"] = adapter_rows(settings, network, unet.config)
         found["file_bytes"] = network.file_bytes(DTYPES[settings.save_precision], {})
     found["num_trainable"] = sum(one.numel() for one in trainable)
 
@@ -100,6 +108,12 @@ def _meta_model(
     return MetaModel(unet, text_encoder, encoded, trainable, checkpoint if is_asked else None)
 
 
+def _gradient_bytes(settings: Settings) -> int:
+    if settings.kind != "full":
+        return 4
+    return 0 if settings.fused_backward else DTYPES[settings.weight_precision].itemsize
+
+
 def _full(
     settings: Settings, unet: nn.Module, text_encoder: nn.Module, found: dict[str, Any]
 ) -> list[Tensor]:
@@ -107,12 +121,14 @@ def _full(
         "unet": (unet, settings.trains_unet),
         "text_encoder": (text_encoder, settings.trains_text_encoder),
     }
+    rates = block_rates(settings, unet.config)  # type: ignore[arg-type]
     trainable: list[Tensor] = []
     found["num_layers"] = {}
     for part, (module, learns) in learning.items():
         module.requires_grad_(learns)
         if learns:
-            trainable += list(module.parameters())
+            freeze_blocks({part: module}, rates, unet.config)  # type: ignore[dict-item,arg-type]
+            trainable += [one for one in module.parameters() if one.requires_grad]
             layers = sum(1 for one in module.modules() if isinstance(one, nn.Linear | nn.Conv2d))
             found["num_layers"][NAMES[part]] = layers
     return trainable

@@ -37,6 +37,7 @@ from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
 from trainers.shown_weights import shown_weights
+from trainers.single_steps import SingleStepper
 from trainers.text_outputs import TextOutputs
 from trainers.train_settings import Settings
 from trainers.validation import Validator, said
@@ -186,6 +187,18 @@ class _Training:
             by_matrix=traits_of(settings.optimizer).sees_matrices,
         )
         arguments = {"weight_decay": settings.weight_decay} | parse_arguments(settings.optimizer_arg)
+        if settings.kind == "full" and settings.steps_singly:
+            stepper: Stepper = SingleStepper(
+                groups,
+                lambda one: make_optimizer(settings.optimizer, one, arguments),
+                prepared.device,
+                max_grad_norm=settings.max_grad_norm,
+                is_fused=settings.fused_backward,
+                seed=settings.seed,
+                held=arguments.keys(),
+            )
+            self.learning_rates = [float(group["lr"]) for group in stepper.optimizer.param_groups]
+            return stepper
         optimizer = make_optimizer(settings.optimizer, groups, arguments)
         self.learning_rates = [float(group["lr"]) for group in optimizer.param_groups]
         return Stepper(
@@ -212,7 +225,9 @@ class _Training:
         step, path = states[-1]
         state = load_state(path)
         for sentence in compare_conditions(
-            state.conditions, self._conditions(), accept_changes=self.settings.accept_changes
+            {**recipe(Settings()), **state.conditions},  # settings that came later had their default
+            self._conditions(),
+            accept_changes=self.settings.accept_changes,
         ):
             LOG.warning("%s, from step %s on", sentence, f"{step:,}")
         self.method.load(state.tensors)

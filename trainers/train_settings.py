@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
+from trainers.block_settings import BlockSettings
 from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
+from trainers.memory_settings import MemorySettings
 from trainers.objective_settings import ObjectiveSettings
 from trainers.regularisation_settings import RegularisationSettings
 from trainers.validation_settings import ValidationSettings
@@ -218,6 +220,8 @@ class Settings(
     RegularisationSettings,
     ObjectiveSettings,
     ValidationSettings,
+    BlockSettings,
+    MemorySettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,

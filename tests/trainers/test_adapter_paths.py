@@ -42,7 +42,7 @@ def adapted(
         for name, shape in algorithm.factor_shapes(Shape.of(module), rank).items()
     }
     return AdaptedLayer(
-        Layer("unet", "one", module, parent, "one"),
+        Layer("unet", "one", module, parent, "one", "M00"),
         algorithm,
         factors,
         rank=rank,

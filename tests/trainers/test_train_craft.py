@@ -241,3 +241,23 @@ def test_activations_computed_twice_are_dropped_alike(train: Train, pictures: Pa
         trained(train, "locon", name, "--steps", 2, "--dropout", 0.3, "--rank-dropout", 0.3, *options)
     one, other = (state(pictures.parent / name, 2)["tensors"]["unet"] for name in ("plain", "thrifty"))
     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+# Full checkpoints in less memory
+
+
+def test_a_full_checkpoint_in_bf16_with_a_fused_backward_goes_on_bit_for_bit(
+    train: Train, pictures: Path, stop_after: Callable[[int], None]
+) -> None:
+    """With an average in fp32, whose numbers take the place of the weights' while it is saved."""
+    kept = ("--fused-backward", "--weight-precision", "bf16", "--precision", "bf16", "--max-grad-norm", 0)
+    given = ("--optimizer", "adamw", "--learning-rate", 1e-4, "--ema", 0.9, "--save-precision", "fp32")
+    expect_the_same_when_broken_off(train, pictures, stop_after, "full", *kept, *given)
+    weights = state(pictures.parent / "whole", 4)
+    assert {one.dtype for one in weights["tensors"].values()} == {torch.bfloat16}
+    assert {one.dtype for one in weights["averages"].values()} == {torch.float32}
+    saved = load_file(pictures.parent / "whole" / "a-ema.safetensors")
+    name = "model.diffusion_model.out.2.weight"
+    assert torch.equal(saved[name], weights["averages"]["unet.conv_out.weight"])
+    lines = (pictures.parent / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert all(json.loads(line)["grad_norm"] > 0 for line in lines)

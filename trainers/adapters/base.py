@@ -61,6 +61,7 @@ class AdaptedLayer(nn.Module):
         super().__init__()
         self.layer_key = layer.key
         self.part = layer.part
+        self.block = layer.block
         self.base = layer.module
         self.factors = nn.ParameterDict(factors)
         self.rank = rank

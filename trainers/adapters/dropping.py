@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trainers import draws
 from trainers.adapters.base import FlatFactors, Group
+from trainers.layers import Part
 
 
 class AdapterDropping:
@@ -31,7 +32,7 @@ class AdapterDropping:
 
     def __init__(
         self,
-        parts: Mapping[str, FlatFactors],
+        parts: Mapping[Part, FlatFactors],
         *,
         dropout: float,
         rank_dropout: float,
@@ -77,7 +78,7 @@ class AdapterDropping:
         sizes = [_num_ranks(group) if has_ranks else 0 for group in factors.groups]
         counts = [len(group.layers) if has_layers else 0 for group in factors.groups]
         ranks, layers = (torch.ones(sum(one), device=factors.flat.device) for one in (sizes, counts))
-        of_groups = zip(factors.groups, ranks.split(sizes), layers.split(counts), strict=True)
+        of_groups = zip(factors.groups, torch.split(ranks, sizes), torch.split(layers, counts), strict=True)
         for group, of_ranks, of_layers in of_groups:
             if has_ranks:
                 _give_ranks(group, of_ranks)
@@ -98,7 +99,7 @@ def _num_ranks(group: Group) -> int:
 def _give_ranks(group: Group, values: Tensor) -> None:
     names = group.layers[0].algorithm.UP_FACTORS
     shapes = [(group.factors[name].shape[0], 1, group.factors[name].shape[2]) for name in names]
-    parts = values.split([count * rank for count, _, rank in shapes])
+    parts = torch.split(values, [count * rank for count, _, rank in shapes])
     for name, part, shape in zip(names, parts, shapes, strict=True):
         group.masks[name] = part.view(shape)
         for layer, mask in zip(group.layers, group.masks[name], strict=True):

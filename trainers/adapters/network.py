@@ -27,6 +27,16 @@ SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True, slots=True)
+class BlockSize:
+    """Ranks and alphas of the layers of one block."""
+
+    linear_dim: int
+    linear_alpha: float
+    conv_dim: int
+    conv_alpha: float
+
+
+@dataclass(frozen=True, slots=True)
 class AdapterSpec:
     """What an adapter is made of.
 
@@ -36,6 +46,7 @@ class AdapterSpec:
         linear_dim, linear_alpha: rank and alpha of linear layers and of 1 x 1 convolutions.
         conv_dim, conv_alpha: of larger kernels; a rank of 0 leaves them out.
         init: one of the algorithm's `INITS`.
+        block_sizes: ranks and alphas of single blocks, in place of those above.
         network_args: more of what kohya's scripts would have been told, for the file's metadata.
     """
 
@@ -47,13 +58,16 @@ class AdapterSpec:
     init: str = "lycoris"
     targets: Targets = "full"
     trains_text_encoder: bool = True
+    block_sizes: Mapping[str, BlockSize] = field(default_factory=dict)
     network_args: Mapping[str, str] = field(default_factory=dict)
 
     def rank_and_alpha(self, layer: Layer) -> tuple[int, float]:
         """Those of one layer; rank 0 leaves it as it is."""
+        own = BlockSize(self.linear_dim, self.linear_alpha, self.conv_dim, self.conv_alpha)
+        size = self.block_sizes.get(layer.block, own)
         if layer.kernel_area > 1:
-            return self.conv_dim, self.conv_alpha
-        return self.linear_dim, self.linear_alpha
+            return size.conv_dim, size.conv_alpha
+        return size.linear_dim, size.linear_alpha
 
 
 class _Preparation:
@@ -277,7 +291,8 @@ def _check_init(spec: AdapterSpec) -> None:
 
 
 def _check_lora(spec: AdapterSpec) -> None:
-    if spec.algorithm == "lora" and (spec.conv_dim or spec.targets != "attention"):
+    has_convs = spec.conv_dim or any(size.conv_dim for size in spec.block_sizes.values())
+    if spec.algorithm == "lora" and (has_convs or spec.targets != "attention"):
         raise SettingsError(
             f'a lora changes attention blocks only, found conv_dim {spec.conv_dim}, targets "{spec.targets}"',
             hint='conv_dim = 0 and targets = "attention", or kind = "locon" for the others',

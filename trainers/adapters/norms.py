@@ -2,8 +2,8 @@
 
 The norm of a layer's change is worked out from its thin factors, |up @ down|^2 = sum((up^T up) * (down
 down^T)), so that no matrix of the weight's size is built. A change above the limit is brought down to it,
-each of its n factors by the same share, ratio^(1/n): the square root of a LoRA, as kohya's networks.lora does,
-the fourth root of a LoHa. Srivastava et al. 2014, JMLR 15, section 5.1, for the rule itself.
+each of its n factors by the same share, ratio^(1/n): the square root of a LoRA, as kohya's networks.lora
+does, the fourth root of a LoHa. Srivastava et al. 2014, JMLR 15, section 5.1, for the rule itself.
 """
 
 from collections.abc import Iterable
