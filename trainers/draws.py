@@ -43,6 +43,11 @@ def normal(shape: tuple[int, ...], *key: int | str) -> Tensor:
     return torch.randn(shape, generator=_generator(key))
 
 
+def uniform(shape: tuple[int, ...], *key: int | str) -> Tensor:
+    """Uniform numbers from 0 to below 1, fp32, on the CPU."""
+    return torch.rand(shape, generator=_generator(key))
+
+
 def timesteps(count: int, num_train_timesteps: int, *key: int | str) -> Tensor:
     """Uniform timesteps from 0 to num_train_timesteps - 1: [count], int64, on the CPU."""
     return torch.randint(0, num_train_timesteps, (count,), generator=_generator(key))

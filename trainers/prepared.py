@@ -28,6 +28,7 @@ from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
 from trainers.run_folder import RunFolder
 from trainers.sizes import OPTIMIZER_BYTES, OWN_OPTIMIZER_BYTES
+from trainers.timesteps import timestep_rows
 from trainers.train_settings import Settings
 from trainers.visits import Visits
 
@@ -201,6 +202,8 @@ class Prepared:
             yield f"{name}: {text}"
         yield Table("buckets", self.bucket_rows()[:ROWS_SHOWN])
         yield Table("folders", self.folder_rows()[:ROWS_SHOWN])
+        if rows := timestep_rows(self.settings, self.facts.models.diffusion):
+            yield Table("timesteps", rows)
         if self.changed:
             rows = [
                 {"setting": name, "preset": _shown(before), "here": _shown(after), "from": self.sources[name]}
@@ -256,6 +259,7 @@ class Prepared:
             "disk_bytes": self.disk_bytes(),
             "buckets": self.bucket_rows(),
             "folders": self.folder_rows(),
+            "timesteps": timestep_rows(self.settings, self.facts.models.diffusion),
             "other_than_the_preset": {
                 name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
             },

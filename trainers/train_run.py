@@ -35,6 +35,7 @@ from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
 from trainers.text_outputs import TextOutputs
+from trainers.timesteps import write_timestep_chart
 from trainers.train_settings import Settings
 
 CACHED_DTYPE = torch.float16  # of mean and deviation: rounded by less than the deviation itself
@@ -113,6 +114,7 @@ class _Training:
             self._outcome.made = [(self.folder.model_path(), None)]
             return self._outcome
         self.folder.write_settings(prepared.as_json())
+        write_timestep_chart(self.folder.path / "timesteps.svg", settings, self.models.diffusion)
         self.metrics = Metrics(
             self.folder.metrics_path,
             resumed_step=start,
