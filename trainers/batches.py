@@ -13,6 +13,8 @@ from trainers.caption_rules import draw_caption, draw_flip
 from trainers.dataset import Example
 from trainers.latents import LatentCache
 from trainers.models import Models
+from trainers.noises import batch_noise, input_noise
+from trainers.timesteps import draw_timesteps
 from trainers.train_settings import Settings
 from trainers.visits import Visits
 
@@ -30,6 +32,7 @@ class Batch:
         token_ids: [batch, chunks, tokens of a chunk], int64.
         weights: what each picture's loss is multiplied by, [batch], fp32.
         captions: as drawn.
+        input_noise: what is added in the place of `noise`, where that differs from what is asked for.
     """
 
     number: int
@@ -39,6 +42,7 @@ class Batch:
     token_ids: Tensor
     weights: Tensor
     captions: tuple[str, ...]
+    input_noise: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -87,14 +91,17 @@ class Batches:
         shape = tuple(mean.shape)
         fresh = draws.normal(shape, "latents", seed, number).to(mean.device)
         sampled = mean.float() + deviation.float() * fresh
+        latents = (sampled - self._shift_factor) * self._scaling_factor
+        noise = batch_noise(self._settings, latents, seed, number)
         batch = Batch(
             number,
-            latents=(sampled - self._shift_factor) * self._scaling_factor,
-            noise=draws.normal(shape, "noise", seed, number),
-            timesteps=draws.timesteps(len(visits), self._num_timesteps, "timesteps", seed, number),
+            latents=latents,
+            noise=noise,
+            timesteps=draw_timesteps(self._settings, len(visits), self._num_timesteps, seed, number),
             token_ids=self._tokenizer(captions, max_tokens=self._settings.max_tokens),
             weights=torch.tensor([example.loss_scale for example in examples], dtype=torch.float32),
             captions=captions,
+            input_noise=input_noise(self._settings, noise, seed, number),
         )
         return _pinned(batch) if self._is_pinned else batch
 

@@ -43,11 +43,6 @@ def normal(shape: tuple[int, ...], *key: int | str) -> Tensor:
     return torch.randn(shape, generator=_generator(key))
 
 
-def uniform(count: int, *key: int | str) -> Tensor:
-    """Numbers from 0 to below 1: [count], fp32, on the CPU."""
-    return torch.rand((count,), generator=_generator(key))
-
-
 def generator_on(device: torch.device, *key: int | str) -> torch.Generator:
     """A generator of a device, that begins from a key; what it draws depends on the kind of device."""
     return torch.Generator(device).manual_seed(_number(key) >> 65)
@@ -56,6 +51,11 @@ def generator_on(device: torch.device, *key: int | str) -> torch.Generator:
 def reseed(*key: int | str) -> None:
     """Let draws that a device makes by itself, such as those of dropout, begin anew from a key."""
     torch.manual_seed(_number(key) >> 65)
+
+
+def uniform(shape: tuple[int, ...], *key: int | str) -> Tensor:
+    """Uniform numbers from 0 to below 1, fp32, on the CPU."""
+    return torch.rand(shape, generator=_generator(key))
 
 
 def timesteps(count: int, num_train_timesteps: int, *key: int | str) -> Tensor:

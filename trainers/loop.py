@@ -118,7 +118,8 @@ def picture_losses(run: Run, batch: Batch) -> Tensor:
         for one in (batch.latents, batch.noise, batch.timesteps, batch.weights)
     )
     # [batch, channels, height, width]
-    noisy_latents = run.objective.noisy_latents(latents, noise, timesteps)
+    added = noise if batch.input_noise is None else batch.input_noise.to(run.device, non_blocking=True)
+    noisy_latents = run.objective.noisy_latents(latents, added, timesteps)
     with autocast(run.device, run.precision):
         encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
         model_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]

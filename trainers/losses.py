@@ -42,6 +42,29 @@ def velocity(latents: Tensor, noise: Tensor, alphas: Tensor, timesteps: Tensor) 
     return alpha.sqrt() * noise - (1 - alpha).sqrt() * latents
 
 
+def errors(model_pred: Tensor, target: Tensor, kind: str, bounds: Tensor | None = None) -> Tensor:
+    """Loss of each number in fp32, of the shape of `target`.
+
+    "l2" is d^2, "l1" is |d|; of the two with a bound c, "huber" is 2 c (sqrt(d^2 + c^2) - c), near d^2 while
+    d is small beside c, and "smooth-l1" is 2 (sqrt(d^2 + c^2) - c), near 2 |d| while it is large (the
+    pseudo-Huber loss of Charbonnier et al. 1997, in the two scales of kohya's scripts; Khrapov et al. 2024,
+    arXiv:2403.16728).
+
+    Args:
+        bounds: c of each picture, [batch].
+    """
+    off = model_pred.float() - target.float()
+    if kind == "l2":
+        return off.square()
+    if kind == "l1":
+        return off.abs()
+    assert bounds is not None
+    c = bounds.view(-1, 1, 1, 1)
+    # the difference of a root and c as a quotient: nothing is lost where d is small
+    smooth = 2 * off.square() / ((off.square() + c.square()).sqrt() + c)
+    return smooth * c if kind == "huber" else smooth
+
+
 def squared_error(noise_pred: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of each picture in fp32: [batch]. Ho et al. 2020, eq. 14."""
     return (noise_pred.float() - target.float()).square().flatten(1).mean(1)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import SettingsError
-from trainers.loss_weights import min_snr_weights, signal_to_noise
-from trainers.losses import add_noise, cumulative_alphas, squared_error, velocity
+from trainers.loss_weights import debiased_weights, huber_bounds, min_snr_weights, signal_to_noise
+from trainers.losses import add_noise, cumulative_alphas, errors, velocity
 from trainers.model_parts import Diffusion, PredictionType
 from trainers.objective_settings import ObjectiveSettings
 
@@ -23,11 +23,15 @@ class Objective:
     Args:
         alphas: cumulative, [num_train_timesteps].
         timestep_weights: [num_train_timesteps].
+        loss: one of "l2", "l1", "huber", "smooth-l1".
+        bounds: of the latter two, [num_train_timesteps].
     """
 
     prediction: PredictionType
     alphas: Tensor
     timestep_weights: Tensor
+    loss: str
+    bounds: Tensor
 
     def noisy_latents(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the network is shown, [batch, channels, height, width]."""
@@ -45,7 +49,8 @@ class Objective:
         Args:
             timesteps: [batch].
         """
-        return squared_error(model_pred, target) * self.timestep_weights[timesteps]
+        off = errors(model_pred, target, self.loss, self.bounds[timesteps])
+        return off.flatten(1).mean(1) * self.timestep_weights[timesteps]
 
 
 def make_objective(
@@ -58,10 +63,37 @@ def make_objective(
     """
     alphas = cumulative_alphas(diffusion)
     weights = torch.ones_like(alphas)
+    snr = signal_to_noise(alphas)
     if settings.min_snr_gamma > 0:
-        snr = signal_to_noise(alphas)
         weights = min_snr_weights(snr, settings.min_snr_gamma, diffusion.prediction_type)
-    return Objective(diffusion.prediction_type, alphas.to(device), weights.to(device))
+    elif settings.debiased_estimation:
+        weights = debiased_weights(snr, diffusion.prediction_type)
+    bounds = huber_bounds(alphas, settings.huber_schedule, settings.huber_c)
+    return Objective(
+        diffusion.prediction_type,
+        alphas.to(device),
+        weights.to(device),
+        settings.loss,
+        bounds.to(device),
+    )
+
+
+def trained_range(settings: ObjectiveSettings, num_train: int) -> tuple[int, int]:
+    """The first timestep that is drawn, and the one behind the last.
+
+    Args:
+        num_train: timesteps of the model.
+
+    Raises:
+        SettingsError: the model has not so many.
+    """
+    end = settings.max_timestep or num_train
+    if end > num_train or settings.min_timestep >= end:
+        raise SettingsError(
+            f"timesteps from {settings.min_timestep} to below {end} are asked for; the model has {num_train}",
+            hint=f"give --min-timestep and --max-timestep between 0 and {num_train}",
+        )
+    return settings.min_timestep, end
 
 
 def trained_diffusion(settings: ObjectiveSettings, diffusion: Diffusion) -> Diffusion:
@@ -102,7 +134,12 @@ def objective_problems(
             "it has to learn that anew, which takes thousands of steps of a full checkpoint, and an adapter "
             "only works with its --prediction"
         )
-    elif said.is_zero_terminal_snr != trained.is_zero_terminal_snr:
+    if trained.is_zero_terminal_snr and (settings.noise_offset or settings.pyramid_noise):
+        yield (
+            "with zero-terminal SNR pictures begin at plain noise, which offset and pyramid noise are not: "
+            "leave them out"
+        )
+    if said.is_zero_terminal_snr != trained.is_zero_terminal_snr:
         yield f"the noise schedule of {base} ends elsewhere: --zero-terminal-snr {settings.zero_terminal_snr}"
     if trained.prediction_type == "epsilon" and any(
         one in base.lower() for one in ("vpred", "v-pred", "v_pred")
@@ -115,17 +152,48 @@ def objective_words(settings: ObjectiveSettings, diffusion: Diffusion) -> str:
     words: list[str] = [diffusion.prediction_type]
     if diffusion.is_zero_terminal_snr:
         words.append("zero-terminal SNR")
-    if settings.min_snr_gamma > 0:
-        words.append(f"min-SNR {settings.min_snr_gamma:g}")
+    words += [text for text, is_there in _words(settings) if is_there]
     return ", ".join(words)
+
+
+def _words(settings: ObjectiveSettings) -> Iterator[tuple[str, object]]:
+    """What differs from plain training, and whether it does."""
+    yield f"min-SNR {settings.min_snr_gamma:g}", settings.min_snr_gamma
+    yield "debiased estimation", settings.debiased_estimation
+    has_bound = settings.loss in ("huber", "smooth-l1")
+    yield f"loss {settings.loss}", settings.loss in ("l1", "huber", "smooth-l1")
+    yield f"bound {settings.huber_c:g} ({settings.huber_schedule})", has_bound
+    strength = "up to " if settings.noise_offset_random else ""
+    yield f"noise offset {strength}{settings.noise_offset:g}", settings.noise_offset
+    yield f"adaptive by {settings.adaptive_noise_scale:g}", settings.adaptive_noise_scale
+    yield f"pyramid noise {settings.pyramid_noise} x {settings.pyramid_discount:g}", settings.pyramid_noise
+    yield f"input noise {settings.ip_noise_gamma:g}", settings.ip_noise_gamma
+    first, end = settings.min_timestep, settings.max_timestep
+    yield f"timesteps from {first}" + (f" to below {end}" if end else ""), first or end
+    yield f"{settings.timestep_distribution} timesteps", settings.timestep_distribution != "uniform"
+    yield "stratified timesteps", settings.stratified_timesteps
 
 
 def objective_metadata(settings: ObjectiveSettings, diffusion: Diffusion) -> dict[str, Any]:
     """The same in the words of kohya's scripts, for the metadata of files; None for what is not in use."""
     is_v = diffusion.prediction_type == "v_prediction"
+    has_bound = settings.loss in ("huber", "smooth-l1")
+    first, end = trained_range(settings, diffusion.num_train_timesteps)
+    is_part = (first, end) != (0, diffusion.num_train_timesteps)
     return {
         "ss_base_model_version": "sd_v1_v" if is_v else "sd_v1",
         "ss_v_parameterization": is_v or None,
         "ss_zero_terminal_snr": diffusion.is_zero_terminal_snr,
         "ss_min_snr_gamma": settings.min_snr_gamma or None,
+        "ss_debiased_estimation": settings.debiased_estimation,
+        "ss_noise_offset": settings.noise_offset or None,
+        "ss_noise_offset_random_strength": settings.noise_offset_random or None,
+        "ss_adaptive_noise_scale": settings.adaptive_noise_scale or None,
+        "ss_multires_noise_iterations": settings.pyramid_noise or None,
+        "ss_multires_noise_discount": settings.pyramid_discount if settings.pyramid_noise else None,
+        "ss_ip_noise_gamma": settings.ip_noise_gamma or None,
+        "ss_loss_type": settings.loss.replace("-", "_"),
+        "ss_huber_schedule": settings.huber_schedule if has_bound else None,
+        "ss_huber_c": settings.huber_c if has_bound else None,
+        "modelspec.timestep_range": ",".join(map(str, (first, end - 1))) if is_part else None,
     }

@@ -13,7 +13,7 @@ from trainers.craft import craft_notes, refuse_senseless
 from trainers.dataset import TrainingData, read_training_data
 from trainers.held_out import hold_out, missing_concepts
 from trainers.models import BaseFacts, inspect_base
-from trainers.objectives import objective_problems, trained_diffusion
+from trainers.objectives import objective_problems, trained_diffusion, trained_range
 from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
@@ -47,6 +47,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     facts = inspect_base(settings.base, vae=settings.vae, state_folder=_state_folder(project))
     said = facts.models.diffusion
     facts.models.diffusion = trained_diffusion(settings, said)
+    trained_range(settings, said.num_train_timesteps)  # refuses what the model has not
     prompts = read_prompts(settings.prompts) if settings.prompts else ()
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step

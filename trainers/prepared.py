@@ -30,6 +30,7 @@ from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
 from trainers.run_folder import RunFolder
+from trainers.timesteps import timestep_rows
 from trainers.train_settings import Settings
 from trainers.visits import Visits
 
@@ -219,6 +220,8 @@ class Prepared:
         yield Table("folders", self.folder_rows()[:ROWS_SHOWN])
         if self.block_rows:
             yield Table("blocks", self.block_rows)
+        if rows := timestep_rows(self.settings, self.facts.models.diffusion):
+            yield Table("timesteps", rows)
         if self.changed:
             rows = [
                 {"setting": name, "preset": _shown(before), "here": _shown(after), "from": self.sources[name]}
@@ -275,6 +278,7 @@ class Prepared:
             "buckets": self.bucket_rows(),
             "folders": self.folder_rows(),
             "blocks": self.block_rows,
+            "timesteps": timestep_rows(self.settings, self.facts.models.diffusion),
             "other_than_the_preset": {
                 name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
             },

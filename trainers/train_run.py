@@ -39,6 +39,7 @@ from trainers.schedules import lr_schedule
 from trainers.shown_weights import shown_weights
 from trainers.single_steps import SingleStepper
 from trainers.text_outputs import TextOutputs
+from trainers.timesteps import write_timestep_chart
 from trainers.train_settings import Settings
 from trainers.validation import Validator, said
 
@@ -124,6 +125,7 @@ class _Training:
         self.folder.write_settings(
             {**prepared.as_json(), "environment": environment(prepared.device, prepared.precision)}
         )
+        write_timestep_chart(self.folder.path / "timesteps.svg", settings, self.models.diffusion)
         self.metrics = Record(self.folder, resumed_step=start, tensorboard=settings.tensorboard)
         try:
             self._train(start, cache)

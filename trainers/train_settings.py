@@ -321,6 +321,7 @@ def check_before(settings: Settings) -> None:
         SettingsError: no model to start from.
         InputError: a model, a VAE or a file of prompts that was named is not there.
     """
+    settings.check_objective()
     if not settings.base:
         raise SettingsError(
             "no model to start from was given",

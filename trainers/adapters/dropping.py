@@ -60,7 +60,7 @@ class AdapterDropping:
         for part, masks in self._masks.items():
             for kind, share, mask in zip(("ranks", "layers"), self._shares, masks, strict=True):
                 if share:
-                    kept = draws.uniform(len(mask), f"dropout of {kind}", self._seed, part, batch) >= share
+                    kept = draws.uniform((len(mask),), f"dropout of {kind}", self._seed, part, batch) >= share
                     values = kept.float() / (1 - share if kind == "ranks" else 1)
                     mask.copy_(values, non_blocking=True)
 
