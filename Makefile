@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test style format docs bench clean
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-train
 	$(BIN)/python examples/demo/run.py
 
 test: $(VENV)/.installed-dev style
@@ -32,12 +32,13 @@ clean:
 $(VENV)/bin/python:
 	PYTHON="$(PYTHON)" bash tools/make_venv.sh $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+$(VENV)/.installed-train: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing celforge with torch into $(VENV): minutes, once"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
 	bash tools/system_libraries.sh $(BIN)/python
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	bash tools/system_libraries.sh $(BIN)/python
-	touch $(VENV)/.installed $@
+	touch $(VENV)/.installed-train $@

@@ -5,7 +5,9 @@ two models differ by what they learned alone.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,8 @@ from fields import value_of
 from judge import Judge, look_at
 from PIL import Image
 
-from trainers.models import Models
+from trainers.adapters.merging import AdapterFile
+from trainers.models import Models, load_models
 from trainers.prompts import Prompt
 from trainers.samples import sample_images
 
@@ -48,6 +51,17 @@ def _prompt(text: str, seed: int) -> Prompt:
     return Prompt(
         text=text, seed=seed, width_px=64, height_px=64, steps=STEPS, guidance=GUIDANCE, sampler=SAMPLER
     )
+
+
+@contextmanager
+def trained(base: Path, kind: str, file: Path) -> Iterator[Models]:
+    """The model of a file: a checkpoint by itself (kind "full"), an adapter added to its base."""
+    models = load_models(str(file if kind == "full" else base))
+    if kind == "full":
+        yield models
+    else:
+        with AdapterFile.read(file).merged(models.unet, models.text_encoder, 1.0):
+            yield models
 
 
 def draw(

@@ -1,6 +1,6 @@
 """How well a model of the demo follows tags: the judge looks at pictures of random captions.
 
-python examples/demo/make/measure_base.py MODEL [--prompts 200] [--sheet FILE.png]
+python examples/demo/make/measure_base.py MODEL [--prompts 200] [--sheet FILE.png] [--card]
 """
 
 import argparse
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--judge", type=Path, default=WORK / "judge.safetensors")
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--card", action="store_true", help="keep the figures in work/base.json")
     arguments = parser.parse_args()
     scenes = [random_scene(np.random.default_rng((SEED, number))) for number in range(arguments.prompts)]
     prompts = []
@@ -65,7 +66,13 @@ def main() -> None:
         for one, scene in zip(seen, scenes, strict=True)
     ]
     shares["joint " + "+".join(JOINT)] = sum(joint) / len(joint)
-    print(json.dumps({field: round(share, 3) for field, share in shares.items()}, indent=2))
+    card = json.dumps(
+        {"prompts": len(prompts), "right": {field: round(share, 3) for field, share in shares.items()}},
+        indent=2,
+    )
+    print(card)
+    if arguments.card:
+        (WORK / "base.json").write_text(card + "\n", encoding="utf-8")
     if arguments.sheet:
         sheet = Image.new("RGB", (12 * 130, -(-len(images) // 12) * 130), "white")
         for number, image in enumerate(images):
