@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from trainers.losses import add_noise, squared_error
 from trainers.methods import Method
 from trainers.models import Models
 from trainers.nan_guard import NotFiniteError, first_gradient, watching
+from trainers.parts import Parts, add_gradients
 from trainers.precision import Precision, Stepper, autocast
 from trainers.schedules import LrSchedule
 from trainers.text_outputs import TextOutputs
@@ -53,6 +55,7 @@ class Run:
     accumulation: int
     log_every: int
     unet: Callable[..., Any]  # the UNet, perhaps compiled
+    parts: Parts = field(default_factory=Parts)
 
 
 @dataclass(slots=True)
@@ -74,6 +77,7 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
 
     Raises:
         NotFiniteError: NaN or infinity; the weights are those of before.
+        DeviceError: not even one picture fits into memory.
         InterruptedRunError: as `events.after_step` raises it.
     """
     stretch: Stretch | None = None
@@ -87,13 +91,16 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
             group["lr"] = learning_rate * multiplier
 
         # Gradients of one batch, or of several.
-        run.method.zero_grad()
-        for _ in range(run.accumulation):
-            batch = next(batches)
-            loss = batch_loss(run, batch)
-            run.stepper.backward(loss / run.accumulation)
-            stretch.losses.append(loss.detach())
-            stretch.images += len(batch.captions)
+        of_step = [next(batches) for _ in range(run.accumulation)]
+        stretch.losses += add_gradients(
+            of_step,
+            run.parts,
+            partial(batch_loss, run),
+            run.method.zero_grad,
+            run.stepper.backward,
+            step=step + 1,
+        )
+        stretch.images += sum(len(batch.captions) for batch in of_step)
 
         # The step; one with a bad gradient is left out.
         stretch.norms.append(run.stepper.step())

@@ -34,6 +34,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     """
     settings = resolved.settings
     check_before(settings)
+    settings.check_memory()
     root = _data_path(settings, project)
     check_optimizer(settings.optimizer, parse_arguments(settings.optimizer_arg))
     device = choose_device(settings.device)
@@ -120,9 +121,11 @@ def _problems(prepared: Prepared) -> Iterator[str]:
     if prepared.memory_bytes > there:
         yield (
             f"about {format_bytes(prepared.memory_bytes)} of memory are needed and {prepared.device} has "
-            f"{format_bytes(there)}: lower --batch-size (--accumulation makes up for it), or "
+            f"{format_bytes(there)}: give --micro-batch-size {max(1, settings.batch_size // 2)}, or "
             "--gradient-checkpointing"
         )
+    if settings.micro_batch_size > settings.batch_size:
+        yield f"micro_batch_size has no effect: a batch has {settings.batch_size} pictures"
     batches = prepared.repeats_sum / settings.batch_size
     for one in prepared.visits().small_buckets():
         yield (

@@ -171,6 +171,10 @@ class Prepared:
         """The plan in lines of a name and a text."""
         settings = self.settings
         batch = f"{settings.batch_size}"
+        if settings.micro_batch_size:
+            batch += f" in parts of {min(settings.micro_batch_size, settings.batch_size)}"
+        elif settings.auto_batch:
+            batch += " in parts as large as fit"
         if settings.accumulation > 1:
             batch += f" x {settings.accumulation} accumulated"
         epochs = self.total_images / max(self.repeats_sum, 1e-9)

@@ -24,16 +24,19 @@ from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
 from trainers.losses import cumulative_alphas
+from trainers.memory_probe import choose_parts
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
 from trainers.metrics import Metrics
 from trainers.models import Models, load_models
 from trainers.optimizers import make_optimizer, parse_arguments
+from trainers.parts import Parts
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
 from trainers.sample_sheet import SampleSheet
 from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
+from trainers.slow_steps import SlowSteps
 from trainers.text_outputs import TextOutputs
 from trainers.train_settings import Settings
 
@@ -94,6 +97,7 @@ class _Training:
         self._interruption = interruption
         self._outcome = Outcome(prepared.total_steps)
         self._saved_step = -1
+        self._slow_steps = SlowSteps()
 
     def run(self) -> Outcome:
         """Load, cache, resume, train, save."""
@@ -239,7 +243,11 @@ class _Training:
             accumulation=settings.accumulation,
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
+            parts=Parts(settings.micro_batch_size),
         )
+        if settings.auto_batch:
+            choose_parts(run, prepared)
+        self._parts = run.parts
         if start == 0 and settings.sample_at_start:
             self._draw(0)
         with console.progress(settings.run_name, prepared.total_steps, "step") as self.bar:
@@ -265,6 +273,13 @@ class _Training:
         if values.get("skipped_steps"):
             text += f"  {values['skipped_steps']} steps skipped"
         self.bar.say(text)
+        slow = self._slow_steps.measured(
+            values["images_per_s"],
+            device=self.prepared.device.type,
+            images_at_once=self._parts.size or self.settings.batch_size,
+        )
+        if slow:
+            LOG.warning("step %s: %s", f"{step:,}", slow)
 
     def after_step(self, step: int) -> None:
         """Save and draw when it is due; stop when asked.

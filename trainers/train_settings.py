@@ -14,6 +14,7 @@ from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.data_settings import DataSettings
+from trainers.memory_settings import MemorySettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
@@ -209,7 +210,13 @@ class OutputSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(
-    OutputSettings, MachineSettings, OptimizerSettings, AdapterSettings, DataSettings, RunSettings
+    OutputSettings,
+    MemorySettings,
+    MachineSettings,
+    OptimizerSettings,
+    AdapterSettings,
+    DataSettings,
+    RunSettings,
 ):
     """An entry [[train]] of celforge.toml."""
 
