@@ -7,6 +7,7 @@ weighed by its share of the pictures.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,15 +64,13 @@ class Parts:
 def cut(batch: Batch, start: int, stop: int) -> Batch:
     """Some pictures of a batch."""
     total = len(batch.captions)
-    values = {one.name: getattr(batch, one.name) for one in fields(batch)}
-    return replace(
-        batch,
-        **{
-            name: value[start:stop]
-            for name, value in values.items()
-            if isinstance(value, Tensor | tuple) and len(value) == total
-        },
-    )
+    values: dict[str, Any] = {one.name: getattr(batch, one.name) for one in fields(batch)}
+    parts: dict[str, Any] = {
+        name: value[start:stop]
+        for name, value in values.items()
+        if isinstance(value, Tensor | tuple) and len(value) == total
+    }
+    return replace(batch, **parts)
 
 
 def add_gradients(

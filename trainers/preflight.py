@@ -9,12 +9,13 @@ from pipeline.errors import DiskFullError, InputError, SettingsError
 from pipeline.files import format_bytes
 from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
-from trainers.dataset import TrainingData, read_training_data
+from trainers.dataset import TrainingData
 from trainers.models import BaseFacts, inspect_base
 from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
 from trainers.prompts import read_prompts
+from trainers.regularisation import read_data
 from trainers.run_folder import RunFolder
 from trainers.samples import sized
 from trainers.sizes import model_sizes
@@ -46,9 +47,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     prompts = read_prompts(settings.prompts) if settings.prompts else ()
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
-    data = read_training_data(
-        root, settings, count_tokens=facts.models.tokenizer.count, workers=settings.workers
-    )
+    data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
     _refuse_odd_sizes(data, facts)
     sizes = model_sizes(settings, facts, data.examples, precision)
     prepared = Prepared(

@@ -25,6 +25,7 @@ from trainers.models import BaseFacts
 from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
+from trainers.regularisation import in_words
 from trainers.run_folder import RunFolder
 from trainers.sizes import OPTIMIZER_BYTES, OWN_OPTIMIZER_BYTES
 from trainers.train_settings import Settings
@@ -190,6 +191,8 @@ class Prepared:
             "memory": self._memory(),
             "disk": f"{format_bytes(self.disk_bytes())} in {self.folder.path}",
         }
+        if text := in_words(self.data.examples, settings.prior_loss_weight):
+            lines["regularisation"] = text
         hours = self.hours()
         if hours is not None:
             lines["time"] = (

@@ -15,6 +15,7 @@ from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.data_settings import DataSettings
 from trainers.memory_settings import MemorySettings
+from trainers.regularisation_settings import RegularisationSettings
 
 Kind = Literal["lora", "locon", "loha", "full"]
 SECTION = "train"
@@ -215,6 +216,7 @@ class Settings(
     MachineSettings,
     OptimizerSettings,
     AdapterSettings,
+    RegularisationSettings,
     DataSettings,
     RunSettings,
 ):
@@ -329,7 +331,7 @@ def check_before(settings: Settings) -> None:
 
 def differences(settings: Settings, preset: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{setting: (value of the preset, value in force)} of what shapes the result and is not the preset's."""
-    passed_over = {"data", "base", "vae", "preset"}
+    passed_over = {"data", "reg_data", "base", "vae", "preset"}
     found = {}
     for one in options_of(Settings):
         if one.affects_result and one.name not in passed_over:
