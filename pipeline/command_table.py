@@ -106,6 +106,11 @@ COMMANDS: dict[str, Row] = {
         has_settings=True,
         has_entries=True,
     ),
+    "recipe": Row(
+        "trainers.recipe",
+        "Take recipes of kohya's scripts and EveryDream2 in, and write them out again.",
+        "Training",
+    ),
     "compare": Row(
         "trainers.compare",
         "Draw grids of pictures: models across, prompts down, the same noise everywhere.",

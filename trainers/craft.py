@@ -128,6 +128,11 @@ def _refuse_odd_single_steps(settings: Settings, precision: str) -> None:
             "--fused-backward steps before the norm of all gradients is known, so it cannot shorten them",
             hint="give --max-grad-norm 0",
         )
+    if settings.fused_backward and (settings.micro_batch_size or settings.auto_batch):
+        raise SettingsError(
+            "--fused-backward steps with the gradients of a whole batch, and a batch in parts adds some up",
+            hint="leave --micro-batch-size and --auto-batch out, or --fused-backward",
+        )
     if settings.fused_backward and settings.accumulation > 1:
         raise SettingsError(
             "--fused-backward steps with the gradients of one batch, and --accumulation wants to add some up",

@@ -42,6 +42,7 @@ class Terms:
     sizes: tuple[Bucket, ...]
     is_everydream: bool
     fallback: str = ""  # kohya: the caption of pictures without a file
+    is_reg: bool = False  # regularisation pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +275,6 @@ def _list_config(config: Path, root: Path, settings: DataSettings) -> Listing:
     check_config(config, listing.problems, listing.notes)
     for subset in kohya_subsets(Tree(str(root), {}), config, ""):
         folder_path = Path(os.path.abspath(subset.image_dir))
-        if subset.options.get("is_reg"):
-            listing.problems.append(
-                f"{folder_path} holds regularisation pictures (is_reg), which are not trained on; give it as "
-                "a subset of its own, without is_reg"
-            )
-            continue
         if not folder_path.is_dir():
             listing.problems.append(
                 f"image_dir {folder_path} in {config} is no folder; write where its pictures lie"
@@ -294,12 +289,20 @@ def _list_config(config: Path, root: Path, settings: DataSettings) -> Listing:
         concept = os.path.relpath(folder_path, root) if folder_path.is_relative_to(root) else str(folder_path)
         concept = concept.replace(os.sep, "/")
         listing.tops.append(folder_path)
-        _add_subset(listing, folder, concept, Fraction(subset.num_repeats), subset.class_tokens, terms)
+        repeats, is_reg = Fraction(subset.num_repeats), bool(subset.options.get("is_reg"))
+        _add_subset(listing, folder, concept, repeats, subset.class_tokens, terms, is_reg=is_reg)
     return listing
 
 
 def _add_subset(
-    listing: Listing, folder: Folder, concept: str, repeats: Fraction, class_tokens: str, told: SubsetTerms
+    listing: Listing,
+    folder: Folder,
+    concept: str,
+    repeats: Fraction,
+    class_tokens: str,
+    told: SubsetTerms,
+    *,
+    is_reg: bool = False,
 ) -> None:
     terms = Terms(
         concept,
@@ -311,6 +314,7 @@ def _add_subset(
         told.sizes,
         is_everydream=False,
         fallback=class_tokens,
+        is_reg=is_reg,
     )
     files = set(folder.files)
     ends = (told.caption_extension,) if told.caption_extension else tuple(reversed(SUFFIXES))

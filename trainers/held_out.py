@@ -86,7 +86,8 @@ def hold_out(
     if settings.validation_data is not None:
         held = _named(data, settings.validation_data, settings, count_tokens)
     elif settings.validation_share:
-        held = [one for one in data.examples if place_of(one.content) < settings.validation_share]
+        share = settings.validation_share
+        held = [one for one in data.examples if place_of(one.content) < share and not one.terms.is_reg]
         if not held:
             raise SettingsError(
                 f"a validation_share of {settings.validation_share:g} holds out none of "

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from trainers.methods import Method
 from trainers.models import Models
 from trainers.nan_guard import NotFiniteError, first_gradient, watching
 from trainers.objectives import Objective
+from trainers.parts import Parts, add_gradients
 from trainers.precision import Precision, Stepper, autocast
 from trainers.schedules import LrSchedule
 from trainers.text_outputs import TextOutputs
@@ -52,6 +54,7 @@ class Run:
     accumulation: int
     log_every: int
     unet: Callable[..., Any]  # the UNet, perhaps compiled
+    parts: Parts = field(default_factory=Parts)
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
 
     Raises:
         NotFiniteError: NaN or infinity; the weights are those of before.
+        DeviceError: not even one picture fits into memory.
         InterruptedRunError: as `events.after_step` raises it.
     """
     stretch: Stretch | None = None
@@ -86,14 +90,16 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
             group["lr"] = learning_rate * multiplier
 
         # Gradients of one batch, or of several.
-        run.method.zero_grad()
-        for _ in range(run.accumulation):
-            batch = next(batches)
-            run.method.begin_batch(batch.number)
-            loss = batch_loss(run, batch)
-            run.stepper.backward(loss / run.accumulation)
-            stretch.losses.append(loss.detach())
-            stretch.images += len(batch.captions)
+        of_step = [next(batches) for _ in range(run.accumulation)]
+        stretch.losses += add_gradients(
+            of_step,
+            run.parts,
+            partial(_fresh_loss, run),
+            run.method.zero_grad,
+            run.stepper.backward,
+            step=step + 1,
+        )
+        stretch.images += sum(len(batch.captions) for batch in of_step)
 
         # The step; one with a bad gradient is left out.
         stretch.norms.append(run.stepper.step())
@@ -104,6 +110,12 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
             _close(run, stretch, step + 1, events)
             stretch = None
         events.after_step(step + 1)
+
+
+def _fresh_loss(run: Run, batch: Batch) -> Tensor:
+    """Mean loss of a batch or a part of one, with the draws of its adapter keyed by the batch's number."""
+    run.method.begin_batch(batch.number)
+    return batch_loss(run, batch)
 
 
 def batch_loss(run: Run, batch: Batch) -> Tensor:
@@ -172,9 +184,8 @@ def find_layer(run: Run, batches: Iterable[Batch]) -> str:
     parts = {"unet": run.models.unet, "text_encoder": run.models.text_encoder}
     for batch in batches:
         run.method.zero_grad()
-        run.method.begin_batch(batch.number)
         with watching(parts) as found:
-            loss = batch_loss(run, batch)
+            loss = _fresh_loss(run, batch)
         if found:
             return f"first in the output of {found[0]}"
         run.stepper.backward(loss)

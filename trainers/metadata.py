@@ -72,9 +72,11 @@ def file_metadata(
         "ss_caption_tag_dropout_rate": settings.tag_dropout,
         "ss_shuffle_caption": settings.shuffle,
         "ss_keep_tokens": settings.keep_tokens,
-        "ss_num_train_images": sum(max(1, round(example.repeats)) for example in examples),
-        "ss_num_reg_images": 0,
-        "ss_dataset_dirs": _folders(examples),
+        "ss_num_train_images": sum(max(1, round(one.repeats)) for one in examples if not one.terms.is_reg),
+        "ss_num_reg_images": sum(max(1, round(one.repeats)) for one in examples if one.terms.is_reg),
+        "ss_prior_loss_weight": settings.prior_loss_weight,
+        "ss_dataset_dirs": _folders([one for one in examples if not one.terms.is_reg]),
+        "ss_reg_dataset_dirs": _folders([one for one in examples if one.terms.is_reg]),
         "ss_bucket_info": _buckets(examples),
         "ss_tag_frequency": _tag_counts(examples),
         "ss_training_comment": "trained by celforge",
@@ -97,7 +99,7 @@ def recipe(settings: Settings) -> dict[str, Json]:
     return {
         name: value
         for name, value in as_json(settings, only_results=True).items()
-        if name not in ("data", "base", "vae", "preset", "validation_data")
+        if name not in ("data", "reg_data", "validation_data", "base", "vae", "preset")
     }
 
 

@@ -10,7 +10,7 @@ from pipeline.files import format_bytes
 from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
 from trainers.craft import craft_notes, refuse_senseless
-from trainers.dataset import TrainingData, read_training_data
+from trainers.dataset import TrainingData
 from trainers.held_out import hold_out, missing_concepts
 from trainers.models import BaseFacts, inspect_base
 from trainers.objectives import objective_problems, trained_diffusion, trained_range
@@ -18,6 +18,7 @@ from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
 from trainers.prompts import read_prompts
+from trainers.regularisation import read_data
 from trainers.run_folder import RunFolder
 from trainers.samples import sized
 from trainers.sizes import model_sizes
@@ -37,6 +38,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     """
     settings = resolved.settings
     check_before(settings)
+    settings.check_memory()
     root = _data_path(settings, project)
     check_optimizer(settings.optimizer, parse_arguments(settings.optimizer_arg))
     device = choose_device(settings.device)
@@ -51,9 +53,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     prompts = read_prompts(settings.prompts) if settings.prompts else ()
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
-    data = read_training_data(
-        root, settings, count_tokens=facts.models.tokenizer.count, workers=settings.workers
-    )
+    data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
     data, held_out = hold_out(data, settings, count_tokens=facts.models.tokenizer.count)
     _refuse_odd_sizes(data, facts)
     sizes = model_sizes(settings, facts, data.examples, precision)
@@ -122,9 +122,11 @@ def _problems(prepared: Prepared) -> Iterator[str]:
     if prepared.memory_bytes > there:
         yield (
             f"about {format_bytes(prepared.memory_bytes)} of memory are needed and {prepared.device} has "
-            f"{format_bytes(there)}: lower --batch-size (--accumulation makes up for it), or "
+            f"{format_bytes(there)}: give --micro-batch-size {max(1, settings.batch_size // 2)}, or "
             "--gradient-checkpointing"
         )
+    if settings.micro_batch_size > settings.batch_size:
+        yield f"micro_batch_size has no effect: a batch has {settings.batch_size} pictures"
     batches = prepared.repeats_sum / settings.batch_size
     for one in prepared.visits().small_buckets():
         yield (

@@ -29,6 +29,7 @@ from trainers.optimizers import traits_of
 from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
+from trainers.regularisation import in_words
 from trainers.run_folder import RunFolder
 from trainers.timesteps import timestep_rows
 from trainers.train_settings import Settings
@@ -186,6 +187,10 @@ class Prepared:
         """The plan in lines of a name and a text."""
         settings = self.settings
         batch = f"{settings.batch_size}"
+        if settings.micro_batch_size:
+            batch += f" in parts of {min(settings.micro_batch_size, settings.batch_size)}"
+        elif settings.auto_batch:
+            batch += " in parts as large as fit"
         if settings.accumulation > 1:
             batch += f" x {settings.accumulation} accumulated"
         epochs = self.total_images / max(self.repeats_sum, 1e-9)
@@ -205,6 +210,8 @@ class Prepared:
         }
         if self.held_out is not None:
             lines["validation"] = self._validation(self.held_out)
+        if text := in_words(self.data.examples, settings.prior_loss_weight):
+            lines["regularisation"] = text
         hours = self.hours()
         if hours is not None:
             lines["time"] = (

@@ -3,7 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,12 @@ def model_sizes(
         optimizer_bytes=traits_of(settings.optimizer).state_bytes
         + (4 if settings.ema and settings.ema_device == "device" else 0),
         gradient_bytes=_gradient_bytes(settings),
+    )
+    parts = settings.batch_size / at_once(settings)
+    forecast = replace(
+        forecast,
+        forward_flop=int(forecast.forward_flop * parts),
+        step_flop=int(forecast.step_flop * parts),
     )
     return ModelSizes(
         num_trainable=found["num_trainable"],
@@ -134,16 +140,21 @@ def _full(
     return trainable
 
 
+def at_once(settings: Settings) -> int:
+    """Pictures computed at once."""
+    return min(settings.micro_batch_size or settings.batch_size, settings.batch_size)
+
+
 def _step_sizes(settings: Settings, facts: BaseFacts, examples: Sequence[Example]) -> StepSizes:
-    """Of a batch of the largest bucket."""
+    """Of a batch of the largest bucket, or of the part of it that is computed at once."""
     largest = max((example.bucket for example in examples), key=lambda bucket: bucket.area_px)
     models = facts.models
     return StepSizes(
         latents=(
-            settings.batch_size,
+            at_once(settings),
             models.latent_channels,
             largest.height_px // models.latent_factor,
             largest.width_px // models.latent_factor,
         ),
-        token_ids=(settings.batch_size, num_chunks(settings.max_tokens), models.max_text_tokens),
+        token_ids=(at_once(settings), num_chunks(settings.max_tokens), models.max_text_tokens),
     )

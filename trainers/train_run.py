@@ -24,11 +24,13 @@ from trainers.environment import environment
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
+from trainers.memory_probe import choose_parts
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
 from trainers.models import Models, load_models
 from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments, traits_of
+from trainers.parts import Parts
 from trainers.precision import Stepper
 from trainers.prepared import Prepared, available_bytes
 from trainers.run_folder import AVERAGE, RunFolder
@@ -38,6 +40,7 @@ from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
 from trainers.shown_weights import shown_weights
 from trainers.single_steps import SingleStepper
+from trainers.slow_steps import SlowSteps
 from trainers.text_outputs import TextOutputs
 from trainers.timesteps import write_timestep_chart
 from trainers.train_settings import Settings
@@ -102,6 +105,7 @@ class _Training:
         self._outcome = Outcome(prepared.total_steps)
         self._saved_step = -1
         self._validator: Validator | None = None
+        self._slow_steps = SlowSteps()
 
     def run(self) -> Outcome:
         """Load, cache, resume, train, save."""
@@ -284,10 +288,14 @@ class _Training:
             accumulation=settings.accumulation,
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
+            parts=Parts(settings.micro_batch_size, is_fixed=settings.fused_backward),
         )
         if prepared.held_out is not None:
             self._validator = Validator(settings, prepared.held_out, cache)
         self._run = run
+        if settings.auto_batch:
+            choose_parts(run, prepared)
+        self._parts = run.parts
         if start == 0 and settings.sample_at_start:
             self._draw(0)
         if self._is_validated(start) and not any(
@@ -319,6 +327,13 @@ class _Training:
         if values.get("skipped_steps"):
             text += f"  {values['skipped_steps']} steps skipped"
         self.bar.say(text)
+        slow = self._slow_steps.measured(
+            values["images_per_s"],
+            device=self.prepared.device.type,
+            images_at_once=self._parts.size or self.settings.batch_size,
+        )
+        if slow:
+            LOG.warning("step %s: %s", f"{step:,}", slow)
 
     def after_step(self, step: int) -> None:
         """Save and draw when it is due; stop when asked.

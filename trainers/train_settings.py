@@ -18,6 +18,7 @@ from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
 from trainers.memory_settings import MemorySettings
 from trainers.objective_settings import ObjectiveSettings
+from trainers.prior_settings import PriorSettings
 from trainers.regularisation_settings import RegularisationSettings
 from trainers.validation_settings import ValidationSettings
 
@@ -218,6 +219,7 @@ class OutputSettings:
 class Settings(
     EmaSettings,
     RegularisationSettings,
+    PriorSettings,
     ObjectiveSettings,
     ValidationSettings,
     BlockSettings,
@@ -341,7 +343,7 @@ def check_before(settings: Settings) -> None:
 
 def differences(settings: Settings, preset: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{setting: (value of the preset, value in force)} of what shapes the result and is not the preset's."""
-    passed_over = {"data", "base", "vae", "preset", "validation_data"}
+    passed_over = {"data", "reg_data", "validation_data", "base", "vae", "preset"}
     found = {}
     for one in options_of(Settings):
         if one.affects_result and one.name not in passed_over:

@@ -303,7 +303,6 @@ def test_a_dataset_toml_repeats_as_kohya_does(tmp_path: Path) -> None:
         ("shuffle_captions = true", "did you mean shuffle_caption"),
         ('shuffle_caption = "yes"', "must be true or false"),
         ("caption_dropout_rate = 8", "from 0 to 1"),
-        ("is_reg = true", "regularisation"),
         ("resolution = 'big'", "one number or two"),
     ],
 )
