@@ -49,8 +49,7 @@ class Parts:
         if self.is_fixed:
             raise DeviceError(
                 f"memory ran out at step {step:,}, and with --fused-backward a batch cannot be begun again",
-                hint=f"give --batch-size {max(1, before // 2)} or --gradient-checkpointing; it goes on from the "
-                "last state",
+                hint="give a smaller --batch-size; the run goes on from its last state",
             )
         if before == 1:
             raise DeviceError(
