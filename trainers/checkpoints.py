@@ -34,7 +34,7 @@ HOLDS_FROM_NOW = (
     *("steps", "epochs", "learning_rate", "unet_learning_rate", "text_encoder_learning_rate", "lr_schedule"),
     *("warmup", "decay_ratio", "max_grad_norm", "weight_decay"),
 )
-DIGESTS = ("pictures", "captions")  # conditions that are hashes, which tell a person nothing
+DIGESTS = ("pictures", "captions", "masks")  # conditions that are hashes, which tell a person nothing
 
 
 @dataclass(frozen=True, slots=True)

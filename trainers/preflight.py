@@ -10,6 +10,7 @@ from pipeline.files import format_bytes
 from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
 from trainers.dataset import TrainingData, read_training_data
+from trainers.masks import mask_problems
 from trainers.models import BaseFacts, inspect_base
 from trainers.objectives import objective_problems, trained_diffusion, trained_range
 from trainers.optimizers import check_optimizer, parse_arguments
@@ -72,6 +73,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     )
     prepared.count_failures(data.unreadable)
     prepared.problems += _problems(prepared)
+    prepared.problems += mask_problems(settings, data.examples)
     prepared.problems += objective_problems(settings, settings.base, said, facts.models.diffusion)
     _refuse_full_disk(prepared)
     return prepared
