@@ -143,6 +143,21 @@ def read_image(source: Path | bytes, *, reduce_to_px: int | None = None) -> Pict
     return Picture(np.array(pixels, order="C"), header)
 
 
+def read_alpha(source: Path | bytes) -> Pixels | None:
+    """How opaque a picture is, 0 to 255, upright: [height, width]; None for one that nothing shines through.
+
+    Raises:
+        UnreadableImageError: as `read_image`.
+    """
+    with _opened(source, is_whole=True) as (image, container):
+        image.load()
+        if not _is_transparent(image):
+            return None
+        alpha = image.convert("RGBA").getchannel("A")
+        method = None if image.format == "TIFF" else TURNS.get(container.orientation)
+        return np.array(alpha if method is None else alpha.transpose(method), order="C")
+
+
 class Room:
     """Memory to decode into, one piece for each thread: new memory for each 1080p picture costs 2 ms."""
 

@@ -12,6 +12,7 @@ from trainers import draws
 from trainers.caption_rules import draw_caption, draw_flip
 from trainers.dataset import Example
 from trainers.latents import LatentCache
+from trainers.masks import MaskCache
 from trainers.models import Models
 from trainers.noises import batch_noise, input_noise
 from trainers.timesteps import draw_timesteps
@@ -33,6 +34,7 @@ class Batch:
         weights: what each picture's loss is multiplied by, [batch], fp32.
         captions: as drawn.
         input_noise: what is added in the place of `noise`, where that differs from what is asked for.
+        mask: what each place counts, 0 to 1, [batch, 1, height, width].
     """
 
     number: int
@@ -43,6 +45,7 @@ class Batch:
     weights: Tensor
     captions: tuple[str, ...]
     input_noise: Tensor | None = None
+    mask: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,7 +65,9 @@ class Batches:
         models: Models,
         *,
         latents_on: torch.device,
+        masks: MaskCache | None = None,
     ) -> None:
+        self._masks = masks
         self._settings = settings
         self._examples = examples
         self._visits = visits
@@ -102,6 +107,7 @@ class Batches:
             weights=torch.tensor([example.loss_scale for example in examples], dtype=torch.float32),
             captions=captions,
             input_noise=input_noise(self._settings, noise, seed, number),
+            mask=self._masks.gather(list(zip(examples, flips, strict=True))) if self._masks else None,
         )
         return _pinned(batch) if self._is_pinned else batch
 

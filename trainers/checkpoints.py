@@ -37,7 +37,7 @@ HOLDS_FROM_NOW = (
     *("warmup", "decay_ratio", "max_grad_norm", "weight_decay"),
     *("ema", "ema_every"),
 )
-DIGESTS = ("pictures", "captions")  # conditions that are hashes, which tell a person nothing
+DIGESTS = ("pictures", "captions", "masks")  # conditions that are hashes, which tell a person nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,13 @@ def _offset(length: int, window: int, middle: int, faces: Sequence[tuple[float, 
     return max(sorted(places), key=lambda place: (round(covered(place), 6), -abs(place - middle)))
 
 
-def cut(pixels: Pixels, bucket: Bucket, corner: tuple[int, int]) -> Pixels:
-    """Scale a picture and keep the window: [bucket height, bucket width, 3].
+def cut(
+    pixels: Pixels,
+    bucket: Bucket,
+    corner: tuple[int, int],
+    resample: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Pixels:
+    """Scale a picture and keep the window: [bucket height, bucket width, 3]; a mask without the last.
 
     Lanczos both ways, with antialiasing, in one step: only the window is computed.
 
@@ -86,4 +91,4 @@ def cut(pixels: Pixels, bucket: Bucket, corner: tuple[int, int]) -> Pixels:
     size = (bucket.width_px, bucket.height_px)
     if size == (width_px, height_px):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS, box=box))
+    return np.asarray(Image.fromarray(pixels).resize(size, resample, box=box))

@@ -136,7 +136,8 @@ def picture_losses(run: Run, batch: Batch) -> Tensor:
         encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
         model_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
     target = run.objective.target(latents, noise, timesteps)
-    return run.objective.losses(model_pred, target, timesteps) * weights
+    mask = None if batch.mask is None else batch.mask.to(run.device, non_blocking=True)
+    return run.objective.losses(model_pred, target, timesteps, mask) * weights
 
 
 def _close(run: Run, stretch: Stretch, step: int, events: Events) -> None:

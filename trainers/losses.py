@@ -1,5 +1,6 @@
 """What the network is asked for, and how far off it is."""
 
+import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
@@ -63,6 +64,20 @@ def errors(model_pred: Tensor, target: Tensor, kind: str, bounds: Tensor | None 
     # the difference of a root and c as a quotient: nothing is lost where d is small
     smooth = 2 * off.square() / ((off.square() + c.square()).sqrt() + c)
     return smooth * c if kind == "huber" else smooth
+
+
+def masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
+    """Mean of each picture's errors where its mask is, in its measure: [batch]; 0 where there is no mask.
+
+    sum(mask * errors) / sum(mask): a small figure counts as much as a large one. Kohya's scripts divide by
+    the whole picture instead, so that the loss falls with the mask.
+
+    Args:
+        errors: [batch, channels, height, width].
+        mask: 0 to 1, [batch, 1, height, width].
+    """
+    covered = mask.flatten(1).sum(1) * errors.shape[1]
+    return (errors * mask).flatten(1).sum(1) / covered.clamp(min=torch.finfo(covered.dtype).tiny)
 
 
 def squared_error(noise_pred: Tensor, target: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Settings of the objective: what the network is asked for, and how much each answer counts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import SettingsError
@@ -89,6 +90,24 @@ class ObjectiveSettings:
         False, "Spread the timesteps of a batch evenly over the distribution: a calmer loss."
     )
 
+    masked_loss: Literal["off", "alpha", "files"] = option(
+        "off", "Where pictures count: everywhere, where they are opaque, or where a mask is white."
+    )
+    masks: Path | None = option(
+        None,
+        "Folder of masks, laid out like the data set: the same folders and names.",
+        metavar="FOLDER",
+        only_if={"masked_loss": ("files",)},
+        affects_result=False,
+    )
+    unmasked_weight: float = option(
+        0.0,
+        "What counts outside the mask, beside 1 inside.",
+        min=0,
+        max=1,
+        only_if={"masked_loss": ("alpha", "files")},
+    )
+
     def check_objective(self) -> None:
         """See that the values go together.
 
@@ -110,6 +129,8 @@ class ObjectiveSettings:
                     f"{name} changes the offset of the noise, and there is none",
                     hint=f"give --noise-offset 0.05 beside it, or leave {flag} out",
                 )
+        if self.masked_loss == "files" and self.masks is None:
+            raise SettingsError("masked_loss = files needs their folder", hint="give --masks FOLDER")
         if self.max_timestep and self.min_timestep >= self.max_timestep:
             raise SettingsError(
                 f"no timestep is from {self.min_timestep} to below {self.max_timestep}",

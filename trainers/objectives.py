@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.errors import SettingsError
 from trainers.loss_weights import debiased_weights, huber_bounds, min_snr_weights, signal_to_noise
-from trainers.losses import add_noise, cumulative_alphas, errors, velocity
+from trainers.losses import add_noise, cumulative_alphas, errors, masked_mean, velocity
 from trainers.model_parts import Diffusion, PredictionType
 from trainers.objective_settings import ObjectiveSettings
 
@@ -43,14 +43,18 @@ class Objective:
             return noise
         return velocity(latents, noise, self.alphas, timesteps)
 
-    def losses(self, model_pred: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+    def losses(
+        self, model_pred: Tensor, target: Tensor, timesteps: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """Loss of each picture, weighed by its timestep, fp32: [batch].
 
         Args:
             timesteps: [batch].
+            mask: what each place counts, 0 to 1, [batch, 1, height, width].
         """
         off = errors(model_pred, target, self.loss, self.bounds[timesteps])
-        return off.flatten(1).mean(1) * self.timestep_weights[timesteps]
+        means = off.flatten(1).mean(1) if mask is None else masked_mean(off, mask)
+        return means * self.timestep_weights[timesteps]
 
 
 def make_objective(
@@ -172,6 +176,8 @@ def _words(settings: ObjectiveSettings) -> Iterator[tuple[str, object]]:
     yield f"timesteps from {first}" + (f" to below {end}" if end else ""), first or end
     yield f"{settings.timestep_distribution} timesteps", settings.timestep_distribution != "uniform"
     yield "stratified timesteps", settings.stratified_timesteps
+    outside = f", {settings.unmasked_weight:g} outside" if settings.unmasked_weight else ""
+    yield f"loss masked by {settings.masked_loss}{outside}", settings.masked_loss != "off"
 
 
 def objective_metadata(settings: ObjectiveSettings, diffusion: Diffusion) -> dict[str, Any]:
@@ -195,5 +201,6 @@ def objective_metadata(settings: ObjectiveSettings, diffusion: Diffusion) -> dic
         "ss_loss_type": settings.loss.replace("-", "_"),
         "ss_huber_schedule": settings.huber_schedule if has_bound else None,
         "ss_huber_c": settings.huber_c if has_bound else None,
+        "ss_masked_loss": settings.masked_loss != "off" or None,
         "modelspec.timestep_range": ",".join(map(str, (first, end - 1))) if is_part else None,
     }

@@ -12,6 +12,7 @@ from pipeline.settings import Resolved
 from trainers.craft import craft_notes, refuse_senseless
 from trainers.dataset import TrainingData
 from trainers.held_out import hold_out, missing_concepts
+from trainers.masks import mask_problems
 from trainers.models import BaseFacts, inspect_base
 from trainers.objectives import objective_problems, trained_diffusion, trained_range
 from trainers.optimizers import check_optimizer, parse_arguments
@@ -78,6 +79,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     )
     prepared.count_failures(data.unreadable)
     prepared.problems += _problems(prepared)
+    prepared.problems += mask_problems(settings, data.examples)
     prepared.problems += objective_problems(settings, settings.base, said, facts.models.diffusion)
     prepared.problems += craft_notes(settings, prepared.total_steps, resolved.sources)
     _refuse_full_disk(prepared)

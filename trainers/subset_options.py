@@ -48,7 +48,7 @@ _WITHOUT_EFFECT = {
     "caption_dropout_every_n_epochs": "write caption_dropout_rate",
     "token_warmup_min": "captions have all their tags from the first step",
     "token_warmup_step": "captions have all their tags from the first step",
-    "alpha_mask": "transparent parts are laid on white",
+    "alpha_mask": "the whole run has masks or none: --masked-loss alpha",
     "custom_attributes": "nothing reads them",
     "network_multiplier": "the adapter is trained at full strength",
     "validation_split": "see --validation-share",

@@ -24,6 +24,7 @@ from trainers.environment import environment
 from trainers.export import FileHashes
 from trainers.latents import LatentCache, size_bytes
 from trainers.loop import Run, train_loop
+from trainers.masks import MaskCache, open_masks
 from trainers.memory_probe import choose_parts
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
@@ -116,6 +117,7 @@ class _Training:
         )
         self.models.diffusion = trained_diffusion(settings, self.models.diffusion)
         cache = self._fill_cache()
+        self.masks = self._fill_masks()
         self.visits = prepared.visits()
         self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
         self.stepper = self._stepper()
@@ -168,6 +170,26 @@ class _Training:
             prepared.leave_out(failures)
         vae.to("cpu")
         return cache
+
+    def _fill_masks(self) -> MaskCache | None:
+        """Masks of every picture, if asked for; pictures whose mask cannot be read are left out."""
+        prepared = self.prepared
+        workers = self.settings.workers or os.cpu_count() or 1
+        masks = open_masks(
+            self.settings,
+            prepared.project.state_folder / "cache" / "masks",
+            prepared.data.examples,
+            latent_factor=self.models.latent_factor,
+            workers=workers,
+        )
+        if masks is not None:
+            failures = masks.fill(
+                prepared.data.examples, workers=workers, should_stop=lambda: self._interruption.is_asked
+            )
+            self._interruption.check()
+            if failures:
+                prepared.leave_out(failures)
+        return masks
 
     def _latents_on(self, cache: LatentCache) -> torch.device:
         """Where latents are gathered: on the GPU when all of them take little of its memory."""
@@ -251,6 +273,7 @@ class _Training:
             "base_sha256": self.models.source.sha256,
             "vae_sha256": self.models.source.vae_sha256,
             **self.prepared.data_digests(),
+            **({"masks": self.masks.digest(self.prepared.data.examples)} if self.masks else {}),
         }
 
     def _train(self, start: int, cache: LatentCache) -> None:
@@ -267,6 +290,7 @@ class _Training:
                 cache,
                 self.models,
                 latents_on=self._latents_on(cache),
+                masks=self.masks,
             ),
             texts=TextOutputs(
                 self.models,

@@ -107,3 +107,28 @@ def test_the_loss_of_a_folder_is_scaled(train: Train, dataset: Path) -> None:
     folders = (dataset.parent / "models/a", dataset.parent / "scaled")
     losses = [json.loads((one / "metrics.jsonl").read_text().splitlines()[0])["loss"] for one in folders]
     assert losses[1] == pytest.approx(0.25 * losses[0], rel=1e-5)
+
+
+def test_masked_training_goes_on_and_knows_its_masks(train: Train, dataset: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "masks"
+    folder.mkdir()
+    for name in ("0", "1"):
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:, :32] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    options = ("--masked-loss", "files", "--masks", folder)
+    begun = train("--steps", 2, *options)
+    assert begun.exit_code == 0, begun.stderr
+    assert "loss masked by files" in begun.stdout
+    assert "1 of 3 pictures have no mask" in begun.stdout
+    run = dataset.parent / "models/a"
+    with safe_open(run / "a.safetensors", "pt") as file:
+        told = file.metadata()
+    assert told["ss_masked_loss"] == "True"
+    assert str(tmp_path) not in "".join(told.values())
+    went_on = train("--steps", 3, *options)
+    assert "going on from step 2 of 3" in went_on.stderr
+    Image.new("L", (64, 64), 255).save(folder / "0.png")
+    refused = train("--steps", 4, *options)
+    assert refused.exit_code == 2
+    assert "the masks are not those of before" in refused.stderr
