@@ -32,7 +32,7 @@ FITS_NO_OTHER = (
 )
 HOLDS_FROM_NOW = (
     *("steps", "epochs", "learning_rate", "unet_learning_rate", "text_encoder_learning_rate", "lr_schedule"),
-    *("warmup", "decay_ratio", "max_grad_norm", "weight_decay"),
+    *("warmup", "decay_ratio", "max_grad_norm", "weight_decay", "text_encoder_until"),
 )
 DIGESTS = ("pictures", "captions")  # conditions that are hashes, which tell a person nothing
 

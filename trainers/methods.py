@@ -33,6 +33,9 @@ class Method(Protocol):
     def zero_grad(self) -> None:
         """Forget the gradients."""
 
+    def freeze_text_encoder(self) -> None:
+        """Let the text encoder be as it is: no gradients, and no steps of the optimizer."""
+
     def tensors(self) -> dict[str, Tensor]:
         """What a state holds, by name, as it is."""
 
@@ -116,6 +119,10 @@ class AdapterMethod:
         """Set all gradients to zero, in place."""
         self.network.zero_grad()
 
+    def freeze_text_encoder(self) -> None:
+        """Freeze its factors."""
+        self.network.factors["text_encoder"].freeze()
+
     def tensors(self) -> dict[str, Tensor]:
         """The flat tensors."""
         return {part: one.flat.data for part, one in self.network.factors.items()}
@@ -177,6 +184,13 @@ class FullMethod:
     def zero_grad(self) -> None:
         """Free the gradients."""
         for one in self.parameters():
+            one.grad = None
+
+    def freeze_text_encoder(self) -> None:
+        """Freeze its parameters."""
+        module = self._parts["text_encoder"]
+        module.requires_grad_(False)
+        for one in module.parameters():
             one.grad = None
 
     def tensors(self) -> dict[str, Tensor]:

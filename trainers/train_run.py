@@ -246,6 +246,7 @@ class _Training:
             accumulation=settings.accumulation,
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
+            text_encoder_until=prepared.text_encoder_until,
         )
         if prepared.held_out is not None:
             self._validator = Validator(settings, prepared.held_out, cache)

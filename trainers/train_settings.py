@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
+from trainers.course_settings import CourseSettings
 from trainers.data_settings import DataSettings
 from trainers.validation_settings import ValidationSettings
 
@@ -211,6 +212,7 @@ class OutputSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     ValidationSettings,
+    CourseSettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,
