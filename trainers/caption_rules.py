@@ -12,16 +12,21 @@ in the text then).
 EveryDream2: the first part is the main prompt, which stays in front; the others are tags. With weights, tags
 are drawn without replacement in proportion to them, until the caption is as long as its most.
 
+Ours: one of several captions is drawn (caption_variants.py), and classes of flexible tags are left out
+together, last of all.
+
 Every draw is a function of (seed, content of the picture, visit). Sources: kohya-ss/sd-scripts
 `BaseDataset.process_caption`, victorchall/EveryDream2trainer `data/image_train_item.py`, as behaviour.
 """
 
 import random
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from trainers import draws
+from trainers.caption_variants import TagClass, Variant, drawn
 
 JOIN = ", "
 _CHOICE = re.compile(r"\{([^{}]+)\}")
@@ -40,6 +45,9 @@ class CaptionRules:
         keep_tokens: parts that stay in front where no keep separator stands in the text.
         tag_dropout: chance of each flexible part to be left out.
         wildcards: draw one of several lines, and one of `{a|b}`; without it the first line is taken.
+        classes: of flexible tags that are left out together.
+        variants: (suffix, weight) of caption files of which one is drawn; empty for the usual one.
+        lines: each line of a file is a caption of its own.
     """
 
     separator: str = ","
@@ -51,6 +59,14 @@ class CaptionRules:
     secondary_separator: str = ""
     tag_dropout: float = 0.0
     wildcards: bool = False
+    classes: tuple[TagClass, ...] = ()
+    variants: tuple[tuple[str, float], ...] = ()
+    lines: bool = False
+
+    @property
+    def vary(self) -> bool:
+        """Whether a caption is hardly ever the same twice."""
+        return self.shuffle or self.tag_dropout > 0 or self.wildcards or bool(self.classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +78,7 @@ class CaptionSource:
         weights: of the flexible parts, where EveryDream's yaml file gives them; else empty.
         max_characters: of a caption drawn by weights; 0 without them.
         origin: where the text is from; "none" is an empty caption.
+        variants: captions of which one is drawn at every visit, the text among them; empty for one alone.
     """
 
     text: str
@@ -69,6 +86,7 @@ class CaptionSource:
     weights: tuple[float, ...] = ()
     max_characters: int = 0
     origin: Origin = "file"
+    variants: tuple[Variant, ...] = ()
 
 
 class Captioned(Protocol):
@@ -97,7 +115,11 @@ def draw_caption(example: Captioned, visit: int, *, seed: int) -> str:
         chance = draws.stream("conditional dropout", seed, example.content, visit).random()
         if chance < example.conditional_dropout:
             return ""
-    return vary(example.caption, draws.stream("caption", seed, example.content, visit))
+    source = example.caption
+    if source.variants:
+        place = draws.stream("caption variant", seed, example.content, visit).random()
+        source = replace(source, text=drawn(source.variants, place))
+    return vary(source, draws.stream("caption", seed, example.content, visit))
 
 
 def draw_flip(example: Captioned, visit: int, *, seed: int) -> bool:
@@ -112,6 +134,12 @@ def plain_caption(source: CaptionSource) -> str:
     return vary(source, None)
 
 
+def plain_captions(source: CaptionSource) -> list[str]:
+    """The whole caption of every variant."""
+    texts = [text for _, text in source.variants] or [source.text]
+    return [plain_caption(replace(source, text=text)) for text in texts]
+
+
 def vary(source: CaptionSource, stream: random.Random | None) -> str:
     """A caption with everything drawn but conditional dropout; without a stream nothing is drawn."""
     rules = source.rules
@@ -119,7 +147,7 @@ def vary(source: CaptionSource, stream: random.Random | None) -> str:
     text = " ".join(part for part in (rules.prefix, line.strip(), rules.suffix) if part)
     text = _choose(text, stream) if rules.wildcards else text
     keep = rules.keep_tokens_separator
-    is_varied = stream is not None and (rules.shuffle or rules.tag_dropout > 0)
+    is_varied = stream is not None and (rules.shuffle or rules.tag_dropout > 0 or bool(rules.classes))
     if is_varied or (keep and keep in text):
         fixed, flexible, end = split_parts(text, rules)
         if stream is not None and is_varied:
@@ -139,7 +167,16 @@ def _vary_parts(parts: list[str], source: CaptionSource, used: int, stream: rand
         parts = _weighted(parts, source.weights, source.max_characters - used, stream)
     elif rules.shuffle:
         parts = [parts[at] for at in draws.ordered(len(parts), stream)]
-    return [part for part in parts if rules.tag_dropout <= 0 or stream.random() >= rules.tag_dropout]
+    parts = [part for part in parts if rules.tag_dropout <= 0 or stream.random() >= rules.tag_dropout]
+    gone = [one for one in rules.classes if stream.random() < one.chance]
+    return [left for part in parts if (left := _without(part, gone, rules))] if gone else parts
+
+
+def _without(part: str, gone: Sequence[TagClass], rules: CaptionRules) -> str:
+    """A part without the tags of some classes, one by one where several move as one."""
+    sign = rules.secondary_separator
+    tags = part.split(sign) if sign else [part]
+    return sign.join(tag for tag in tags if not any(one.holds(tag) for one in gone))
 
 
 def split_parts(text: str, rules: CaptionRules) -> tuple[list[str], list[str], list[str]]:

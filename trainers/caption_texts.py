@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.caption_files import MAX_BYTES, decode_caption
 from pipeline.layouts.everydream import stem_of
 from trainers.caption_rules import JOIN, CaptionSource
+from trainers.caption_variants import Variant, lines_of
 from trainers.data_sources import Picture
 
 MOST_CHARACTERS = 2048  # of a caption drawn by weights, where its yaml file gives no other number
@@ -23,9 +24,17 @@ def read_source(picture: Picture, *, from_name: bool) -> tuple[CaptionSource, st
     """
     rules, problem = picture.terms.rules, ""
     text: str | None = None
+    variants: list[Variant] = []
     for name in picture.captions:
         found, why = _read(Path(picture.folder_path, name))
         text = text if found is None else found
+        weight = max(
+            ((len(end), one) for end, one in rules.variants if name.endswith(end)), default=(0, 1.0)
+        )[1]
+        if found and rules.lines:
+            variants += lines_of(found, weight)
+        elif found and rules.variants:
+            variants.append((weight, " ".join(found.split()) if picture.terms.is_everydream else found))
         problem = problem or (f"{name} is {why}" if why and found is None else "")
     if picture.terms.is_everydream and text is not None and not rules.wildcards:
         text = " ".join(text.split())  # a line's end is a space to EveryDream2
@@ -33,6 +42,9 @@ def read_source(picture: Picture, *, from_name: bool) -> tuple[CaptionSource, st
         of_yaml = _of_yaml(picture)
         if of_yaml is not None:
             return of_yaml, problem
+    if variants:
+        several = tuple(variants) if len(variants) > 1 else ()
+        return CaptionSource(variants[0][1], rules, variants=several), problem
     if text is not None:
         return CaptionSource(text, rules, origin="file" if text else "none"), problem
     if picture.terms.is_everydream and from_name:

@@ -34,7 +34,7 @@ FITS_NO_OTHER = (
 )
 HOLDS_FROM_NOW = (
     *("steps", "epochs", "learning_rate", "unet_learning_rate", "text_encoder_learning_rate", "lr_schedule"),
-    *("warmup", "decay_ratio", "max_grad_norm", "weight_decay"),
+    *("warmup", "decay_ratio", "max_grad_norm", "weight_decay", "text_encoder_until"),
     *("ema", "ema_every"),
 )
 DIGESTS = ("pictures", "captions", "masks")  # conditions that are hashes, which tell a person nothing

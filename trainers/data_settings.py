@@ -6,12 +6,14 @@ from typing import Literal
 from pipeline.errors import SettingsError
 from pipeline.layouts.buckets import Bucket, buckets
 from pipeline.settings import option
+from trainers.caption_settings import CaptionSettings
+from trainers.caption_variants import suffixes_of, tag_classes
 
 CAPTION_LENGTHS = (75, 150, 225)  # tokens: one, two or three windows of CLIP
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
+class DataSettings(CaptionSettings):
     """How a data set is read; what its own files say (cond_dropout.txt, a dataset TOML) counts before."""
 
     layout: Literal["auto", "everydream", "kohya"] = option(
@@ -89,6 +91,12 @@ class DataSettings:
             hint = f"write .{self.caption_extension}"
             raise SettingsError(
                 f'caption_extension "{self.caption_extension}" must begin with a dot', hint=hint
+            )
+        tag_classes(self.tag_class_dropout)
+        if suffixes_of(self.caption_variant) and self.caption_extension:
+            raise SettingsError(
+                "caption_extension and caption_variant both say which files hold captions",
+                hint="give one of them",
             )
         self.sizes()
 

@@ -21,9 +21,11 @@ from pipeline.made_folders import MadeFolders
 from pipeline.project import find_project
 from pipeline.training_set import Record, TrainingSet, read_training_set, training_root
 from trainers.caption_rules import CaptionRules
+from trainers.caption_variants import files_of, suffixes_of, tag_classes
 from trainers.data_settings import DataSettings
 from trainers.subset_options import SubsetTerms, check_config, terms_of_options
 
+USUAL = tuple((end, 1.0) for end in SUFFIXES)
 _IMAGE_KEYS = {"cond_dropout", "flip_p", "loss_scale", "batch_id", "shuffle_tags"}  # those but multiply
 
 Layout = Literal["everydream", "kohya", "kohya leaf", "kohya toml", "plain"]
@@ -168,7 +170,7 @@ def _list_everydream(
             if own.keys() & _IMAGE_KEYS:
                 mine = _everydream_terms(folder, told.of_image(own), settings, sizes, listing.problems)
             stem = everydream.stem_of(record.name)
-            captions = tuple(stem + end for end in SUFFIXES if stem + end in files)
+            captions = files_of((stem,), mine.rules.variants or USUAL, files)
             listing.pictures.append(
                 Picture(folder.path, record.name, record.repeats, mine, captions, _sidecar(stem, files), own)
             )
@@ -233,6 +235,9 @@ def rules_of(settings: DataSettings) -> CaptionRules:
         secondary_separator=settings.secondary_separator,
         tag_dropout=settings.tag_dropout,
         wildcards=settings.wildcards,
+        classes=tag_classes(settings.tag_class_dropout),
+        variants=suffixes_of(settings.caption_variant),
+        lines=settings.caption_lines,
     )
 
 
@@ -320,9 +325,11 @@ def _add_subset(
     ends = (told.caption_extension,) if told.caption_extension else tuple(reversed(SUFFIXES))
     for name in folder.images:
         stems = _kohya_stems(everydream.stem_of(name))
-        captions = tuple(stem + end for stem in stems for end in ends if stem + end in files)
+        captions = tuple(stem + end for stem in stems for end in ends if stem + end in files)[-1:]
+        if terms.rules.variants and not told.caption_extension:
+            captions = files_of(stems, terms.rules.variants, files)
         listing.pictures.append(
-            Picture(folder.path, name, repeats, terms, captions[-1:], _sidecar(stems[-1], files))
+            Picture(folder.path, name, repeats, terms, captions, _sidecar(stems[-1], files))
         )
 
 

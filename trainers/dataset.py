@@ -17,7 +17,7 @@ from pipeline.layouts.buckets import Bucket, nearest_bucket
 from pipeline.lint.reading import plain
 from pipeline.names import natural_key
 from pipeline.report import Failure
-from trainers.caption_rules import CaptionSource, plain_caption
+from trainers.caption_rules import CaptionSource, plain_captions
 from trainers.crops import crop_corner
 from trainers.data_settings import CAPTION_LENGTHS, DataSettings
 from trainers.data_sources import Layout, Picture, Terms, list_pictures
@@ -261,11 +261,11 @@ def _count_long(examples: Sequence[Example], max_tokens: int, count_tokens: Call
     counts: dict[str, int] = {}
     num_long = 0
     for one in examples:
-        text = plain_caption(one.caption)
-        if len(text.encode()) > max_tokens:
-            if text not in counts:
-                counts[text] = count_tokens(text)
-            num_long += counts[text] > max_tokens
+        for text in plain_captions(one.caption):
+            if len(text.encode()) > max_tokens:
+                if text not in counts:
+                    counts[text] = count_tokens(text)
+                num_long += counts[text] > max_tokens
     return num_long
 
 

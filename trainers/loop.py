@@ -55,6 +55,7 @@ class Run:
     log_every: int
     unet: Callable[..., Any]  # the UNet, perhaps compiled
     parts: Parts = field(default_factory=Parts)
+    text_encoder_until: int | None = None  # steps after which the text encoder learns no more
 
 
 @dataclass(slots=True)
@@ -83,6 +84,11 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
     batches = run.batches.between(start * run.accumulation, stop * run.accumulation)
     for step in range(start, stop):
         stretch = stretch or Stretch()
+
+        # From here on the text encoder learns no more, and what it says of a caption is remembered.
+        if run.text_encoder_until is not None and step == max(start, run.text_encoder_until):
+            run.method.freeze_text_encoder()
+            run.texts.freeze()
 
         # The learning rate follows from the step alone.
         multiplier = run.lr_schedule.multiplier(step)

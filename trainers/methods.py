@@ -54,6 +54,9 @@ class Method(Protocol):
     def measurements(self) -> dict[str, float]:
         """What the last step measured, for the log."""
 
+    def freeze_text_encoder(self) -> None:
+        """Let the text encoder be as it is: no gradients, and no steps of the optimizer."""
+
     def tensors(self) -> dict[str, Tensor]:
         """What a state holds, by name, as it is."""
 
@@ -188,6 +191,10 @@ class AdapterMethod:
             "largest_norm": float(norms.max()),
         }
 
+    def freeze_text_encoder(self) -> None:
+        """Freeze its factors."""
+        self.network.factors["text_encoder"].freeze()
+
     def tensors(self) -> dict[str, Tensor]:
         """The flat tensors."""
         return {part: one.flat.data for part, one in self.network.factors.items()}
@@ -272,6 +279,13 @@ class FullMethod:
     def measurements(self) -> dict[str, float]:
         """Nothing."""
         return {}
+
+    def freeze_text_encoder(self) -> None:
+        """Freeze its parameters."""
+        module = self._parts["text_encoder"]
+        module.requires_grad_(False)
+        for one in module.parameters():
+            one.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters by part and name."""

@@ -9,6 +9,7 @@ from pipeline.errors import DiskFullError, InputError, SettingsError
 from pipeline.files import format_bytes
 from pipeline.project import DATASET, Project
 from pipeline.settings import Resolved
+from trainers.balanced import balanced
 from trainers.craft import craft_notes, refuse_senseless
 from trainers.dataset import TrainingData
 from trainers.held_out import hold_out, missing_concepts
@@ -56,6 +57,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
     data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
     data, held_out = hold_out(data, settings, count_tokens=facts.models.tokenizer.count)
+    data = balanced(data, settings)
     _refuse_odd_sizes(data, facts)
     sizes = model_sizes(settings, facts, data.examples, precision)
     prepared = Prepared(
@@ -140,6 +142,12 @@ def _problems(prepared: Prepared) -> Iterator[str]:
         yield f"one pass shows {prepared.repeats_sum:.1f} pictures, less than a batch of {size}"
     if settings.warmup >= 1 and settings.warmup >= prepared.total_steps:
         yield f"the warmup of {settings.warmup:g} steps is as long as the run: lower --warmup"
+    until = prepared.text_encoder_until
+    if until is not None and until >= prepared.total_steps:
+        yield (
+            f"the text encoder learns to the end, as the run has no step {until:,}: leave out "
+            "--text-encoder-until"
+        )
     if settings.kind != "full" and settings.linear_alpha == 0:
         yield "an alpha of 0 learns nothing: raise --linear-alpha"
     if prepared.held_out is not None and (missing := missing_concepts(prepared.data, prepared.held_out)):

@@ -18,6 +18,7 @@ from pipeline.machine.hardware import memory_limit_bytes
 from pipeline.project import Project
 from pipeline.report import Failure, Table, failure_limit
 from pipeline.settings import as_json
+from trainers.balanced import class_of
 from trainers.craft import craft_shown
 from trainers.dataset import Example, TrainingData
 from trainers.forecast import CONTEXT_BYTES, Forecast
@@ -90,6 +91,14 @@ class Prepared:
         return max(1, math.ceil(images / (settings.batch_size * settings.accumulation)))
 
     @property
+    def text_encoder_until(self) -> int | None:
+        """Steps after which the text encoder learns no more; None where it learns to the end, or never."""
+        until = self.settings.text_encoder_until
+        if not until or self.settings.train != "both":
+            return None
+        return round(until * self.total_steps) if until < 1 else round(until)
+
+    @property
     def memory_bytes(self) -> int:
         """What the run will need of the device's memory, about."""
         return self.forecast.allocated_bytes + (CONTEXT_BYTES if self.device.type == "cuda" else 0)
@@ -101,7 +110,9 @@ class Prepared:
 
     def visits(self) -> Visits:
         """Which picture comes when."""
-        return Visits(self.data.examples, batch_size=self.settings.batch_size, seed=self.settings.seed)
+        settings, examples = self.settings, self.data.examples
+        concepts = None if settings.batch_concepts == "random" else [class_of(one) for one in examples]
+        return Visits(examples, batch_size=settings.batch_size, seed=settings.seed, concepts=concepts)
 
     @property
     def encoded(self) -> list[Example]:
@@ -138,7 +149,7 @@ class Prepared:
     def captions_vary(self) -> bool:
         """Whether a picture's caption may be another one on each visit."""
         rules = (example.caption.rules for example in self.data.examples)
-        return any(one.shuffle or one.tag_dropout > 0 or one.wildcards for one in rules)
+        return any(one.vary for one in rules)
 
     def data_digests(self) -> dict[str, str]:
         """What the pictures and the captions are, for states to compare."""
@@ -200,6 +211,7 @@ class Prepared:
             "course": f"{self.total_steps:,} steps of batch {batch}: {self.total_images:,} pictures, "
             f"{epochs:,.1f} passes",
             "base": self._base(),
+            **self._batches(),
             "what learns": self._learns(),
             "objective": objective_words(settings, self.facts.models.diffusion),
             "learning rate": self._rates(),
@@ -326,7 +338,21 @@ class Prepared:
         settings = self.settings
         unet, text = learning_rates(settings)
         rates = f"{unet:g}" if unet == text else f"UNet {unet:g}, text encoder {text:g}"
-        return f"{rates}, {settings.lr_schedule}, {settings.optimizer}"
+        until = self.text_encoder_until
+        stop = "" if until is None else f"; the text encoder until step {until:,}"
+        return f"{rates}, {settings.lr_schedule}, {settings.optimizer}{stop}"
+
+    def _batches(self) -> dict[str, str]:
+        """How concepts share the batches, where they do."""
+        if self.settings.batch_concepts == "random":
+            return {}
+        sums: dict[str, Fraction] = {}
+        for one in self.data.examples:
+            sums[class_of(one)] = sums.get(class_of(one), Fraction(0)) + one.repeats
+        part = self.settings.batch_size / max(self.repeats_sum, 1e-9)
+        shown = [f"{name} {float(count) * part:.2f}" for name, count in sorted(sums.items())]
+        more = f", and {len(shown) - 12} more" if len(shown) > 12 else ""
+        return {"batches": f"of {self.settings.batch_size}, on average: {', '.join(shown[:12])}{more}"}
 
     def _validation(self, held: HeldOut) -> str:
         settings, forecast = self.settings, self.forecast

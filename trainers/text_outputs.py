@@ -40,6 +40,7 @@ class TextOutputs:
         self._clip_skip = settings.clip_skip
         self._device = device
         self._is_learning = is_learning
+        self._captions_vary = captions_vary
         self._remembers = not is_learning and not captions_vary
         self._most_bytes = most_bytes
         self._known: OrderedDict[str, Tensor] = OrderedDict()
@@ -51,6 +52,10 @@ class TextOutputs:
             return torch.cat([self._one(batch, number) for number in range(len(batch.captions))])
         with torch.set_grad_enabled(self._is_learning and torch.is_grad_enabled()):
             return self._encode(batch.token_ids)
+
+    def freeze(self) -> None:
+        """The text encoder learns no more."""
+        self._is_learning, self._remembers = False, not self._captions_vary
 
     @property
     def num_known(self) -> int:

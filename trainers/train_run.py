@@ -313,6 +313,7 @@ class _Training:
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
             parts=Parts(settings.micro_batch_size, is_fixed=settings.fused_backward),
+            text_encoder_until=prepared.text_encoder_until,
         )
         if prepared.held_out is not None:
             self._validator = Validator(settings, prepared.held_out, cache)

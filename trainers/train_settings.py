@@ -14,6 +14,7 @@ from pipeline.errors import InputError, SettingsError
 from pipeline.project import entries_of
 from pipeline.settings import Resolved, nearest, option, options_of, resolve
 from trainers.block_settings import BlockSettings
+from trainers.course_settings import CourseSettings
 from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
 from trainers.memory_settings import MemorySettings
@@ -224,6 +225,7 @@ class Settings(
     ValidationSettings,
     BlockSettings,
     MemorySettings,
+    CourseSettings,
     OutputSettings,
     MachineSettings,
     OptimizerSettings,

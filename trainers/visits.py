@@ -65,17 +65,28 @@ class Visits:
 
     Args:
         examples: pictures with repeats above 0.
+        concepts: of each; where they are given, every batch holds each concept in proportion.
 
     Raises:
         ValueError: no examples, a batch size below 1, or repeats that are not above 0.
     """
 
-    def __init__(self, examples: Sequence[Visitable], *, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Visitable],
+        *,
+        batch_size: int,
+        seed: int,
+        concepts: Sequence[str] | None = None,
+    ) -> None:
         if not examples or batch_size < 1:
             raise ValueError(f"{len(examples)} pictures in batches of {batch_size} make no training")
         self.batch_size = batch_size
         self._seed = seed
         self._queues = _queues(examples, batch_size, seed)
+        for queue in self._queues if concepts is not None else ():
+            assert concepts is not None
+            queue.spread([concepts[example] for example in queue.examples])
         self.images_per_epoch = sum((queue.images_per_epoch for queue in self._queues), Fraction(0))
         self._batches_before = lru_cache(64)(self._count_batches)
         self._epoch_batches = lru_cache(2)(self._shuffled_batches)
@@ -183,9 +194,15 @@ class _Queue:
         self.images_per_epoch = sum(
             (repeat * int(count) for repeat, count in zip(self._repeats, members, strict=True)), Fraction(0)
         )
+        self._concepts: Numbers | None = None
         self.total = lru_cache(4096)(self._total)
         spanned = int(batch_size / self.images_per_epoch) + 2  # epochs that one batch may take from
         self._order = lru_cache(min(spanned, MOST_ORDERS))(self._shuffled)
+
+    def spread(self, concepts: Sequence[str]) -> None:
+        """Lay the visits of each concept evenly along the queue; to be said before any batch is asked for."""
+        numbers = {name: at for at, name in enumerate(sorted(set(concepts)))}
+        self._concepts = np.array([numbers[name] for name in concepts], np.int64)
 
     def counts(self, epochs: int) -> Numbers:
         """floor(epochs * repeats + phase) of each picture, exact whatever the fractions: [n]."""
@@ -231,9 +248,24 @@ class _Queue:
         starts = np.cumsum(after - before) - (after - before)
         visits = before[members] + np.arange(len(members)) - starts[members]
         order = draws.permutation(len(members), "visits", self._seed, str(self.bucket), epoch)
+        if self._concepts is not None:
+            order = order[self._even_order(self._concepts[members][order], epoch)]
         if self._batch_ids is not None:
             order = self._kept_together(order, self._batch_ids[members], self.total(epoch))
         return np.stack([self.examples[members[order]], visits[order]], axis=1)
+
+    def _even_order(self, concepts: Numbers, epoch: int) -> Numbers:
+        """An order in which the n visits of each concept lie 1/n of the epoch apart, from a drawn place on.
+
+        Args:
+            concepts: of visits in a random order, which stays within each concept: [visits].
+        """
+        places = np.empty(len(concepts))
+        for concept in np.unique(concepts):
+            mine = np.flatnonzero(concepts == concept)
+            first = draws.stream("spread", self._seed, str(self.bucket), epoch, int(concept)).random()
+            places[mine] = (np.arange(len(mine)) + first) / len(mine)
+        return np.argsort(places, kind="stable")
 
     def _kept_together(self, order: Numbers, batch_ids: Numbers, position: int) -> Numbers:
         """The order with visits of one batch_id moved into as few batches as they need (first fit).

@@ -432,7 +432,7 @@ def test_settings_that_do_not_go_together_are_refused(
 
 
 def test_every_setting_is_an_option() -> None:
-    assert len(options_of(DataSettings)) == 19
+    assert len(options_of(DataSettings)) == 22
     assert SETTINGS.max_tokens in CAPTION_LENGTHS
 
 

@@ -230,10 +230,17 @@ class FlatFactors:
             for layer in group.layers:
                 layer.prepared = None
 
+    def freeze(self) -> None:
+        """Have no gradients any more: an optimizer passes over what has none."""
+        wholes = [whole for group in self._groups for whole in group.factors.values()]
+        for one in (self.flat, *wholes, *(view for views in self.views for view in views.values())):
+            one.requires_grad_(False)
+            one.grad = None
+
     def zero_grad(self) -> None:
         """Set all gradients to zero, in place."""
-        assert self.flat.grad is not None
-        self.flat.grad.zero_()
+        if self.flat.grad is not None:
+            self.flat.grad.zero_()
         self.forget()
 
 
