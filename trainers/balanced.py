@@ -42,12 +42,18 @@ def balanced(data: TrainingData, settings: Settings) -> TrainingData:
         return data
     sums: dict[str, Fraction] = {}
     for one in data.examples:
+        if one.terms.is_reg:  # shown as often as --reg-ratio says, beside all concepts
+            continue
         sums[class_of(one)] = sums.get(class_of(one), Fraction(0)) + one.repeats
     weights = dict.fromkeys(sums, Fraction(1)) | dict(_weights(settings.concept_weight, sums))
     total, whole = sum(sums.values(), Fraction(0)), sum(weights.values(), Fraction(0))
     factors = {name: weights[name] / whole * total / sums[name] for name in sums}
     return replace(
-        data, examples=[replace(one, repeats=one.repeats * factors[class_of(one)]) for one in data.examples]
+        data,
+        examples=[
+            one if one.terms.is_reg else replace(one, repeats=one.repeats * factors[class_of(one)])
+            for one in data.examples
+        ],
     )
 
 

@@ -1,6 +1,5 @@
 """One run, from its settings to its files: what the loop is given, and what happens beside it."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,9 +21,8 @@ from trainers.compiling import compiled
 from trainers.ema import Ema
 from trainers.environment import environment
 from trainers.export import FileHashes
-from trainers.latents import LatentCache, size_bytes
+from trainers.latents import LatentCache
 from trainers.loop import Run, train_loop
-from trainers.masks import MaskCache, open_masks
 from trainers.memory_probe import choose_parts
 from trainers.metadata import file_metadata, learning_rates, recipe
 from trainers.methods import Method, make_method
@@ -33,11 +31,11 @@ from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments, traits_of
 from trainers.parts import Parts
 from trainers.precision import Stepper
-from trainers.prepared import Prepared, available_bytes
+from trainers.prepared import Prepared
+from trainers.run_caches import fill_latents, fill_masks, latents_on
+from trainers.run_drawing import draw_samples
 from trainers.run_folder import AVERAGE, RunFolder
 from trainers.run_record import Best, Record, best_of, best_saved
-from trainers.sample_sheet import SampleSheet
-from trainers.samples import sample_images, save_sample
 from trainers.schedules import lr_schedule
 from trainers.shown_weights import shown_weights
 from trainers.single_steps import SingleStepper
@@ -46,9 +44,6 @@ from trainers.text_outputs import TextOutputs
 from trainers.timesteps import write_timestep_chart
 from trainers.train_settings import Settings
 from trainers.validation import Validator, said
-
-CACHED_DTYPE = torch.float16  # of mean and deviation: rounded by less than the deviation itself
-LITTLE = 0.1  # of a GPU's memory, that latents may take
 
 
 @dataclass(slots=True)
@@ -116,8 +111,8 @@ class _Training:
             settings.base, vae=settings.vae, state_folder=prepared.project.state_folder
         )
         self.models.diffusion = trained_diffusion(settings, self.models.diffusion)
-        cache = self._fill_cache()
-        self.masks = self._fill_masks()
+        cache = fill_latents(prepared, self.models, self._interruption)
+        self.masks = fill_masks(prepared, self.models, self._interruption)
         self.visits = prepared.visits()
         self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
         self.stepper = self._stepper()
@@ -144,68 +139,6 @@ class _Training:
         self._outcome.smoothed_loss = self.metrics.smoothed_loss
         self._outcome.best = best_of(self.folder)
         return self._outcome
-
-    def _fill_cache(self) -> LatentCache:
-        """Latents of every picture; those that cannot be read are left out of the run."""
-        prepared, settings, vae = self.prepared, self.settings, self.models.vae
-        workers = settings.workers or os.cpu_count() or 1
-        cache = LatentCache.open(
-            prepared.project.state_folder / "cache" / "latents",
-            vae_identity=self.models.source.vae_sha256,
-            dtype=CACHED_DTYPE,
-        )
-        missing = len(cache.missing(prepared.encoded, workers=workers))
-        if missing:
-            with console.progress("latents", missing, "image") as bar:
-                failures = cache.fill(
-                    prepared.encoded,
-                    vae,
-                    device=prepared.device,
-                    batch_size=settings.vae_batch_size,
-                    workers=workers,
-                    on_done=bar.advance,
-                    should_stop=lambda: self._interruption.is_asked,
-                )
-            self._interruption.check()
-            prepared.leave_out(failures)
-        vae.to("cpu")
-        return cache
-
-    def _fill_masks(self) -> MaskCache | None:
-        """Masks of every picture, if asked for; pictures whose mask cannot be read are left out."""
-        prepared = self.prepared
-        workers = self.settings.workers or os.cpu_count() or 1
-        masks = open_masks(
-            self.settings,
-            prepared.project.state_folder / "cache" / "masks",
-            prepared.data.examples,
-            latent_factor=self.models.latent_factor,
-            workers=workers,
-        )
-        if masks is not None:
-            failures = masks.fill(
-                prepared.data.examples, workers=workers, should_stop=lambda: self._interruption.is_asked
-            )
-            self._interruption.check()
-            if failures:
-                prepared.leave_out(failures)
-        return masks
-
-    def _latents_on(self, cache: LatentCache) -> torch.device:
-        """Where latents are gathered: on the GPU when all of them take little of its memory."""
-        device, models = self.prepared.device, self.models
-        if device.type != "cuda":
-            return torch.device("cpu")
-        needed = size_bytes(
-            self.prepared.data.examples,
-            latent_factor=models.latent_factor,
-            channels=models.latent_channels,
-            dtype=CACHED_DTYPE,
-        )
-        if needed > LITTLE * available_bytes(device):
-            return torch.device("cpu")
-        cache.preload(self.prepared.data.examples, device)
-        return device
 
     def _stepper(self) -> Stepper:
         settings, prepared = self.settings, self.prepared
@@ -289,7 +222,7 @@ class _Training:
                 self.visits,
                 cache,
                 self.models,
-                latents_on=self._latents_on(cache),
+                latents_on=latents_on(prepared, self.models, cache),
                 masks=self.masks,
             ),
             texts=TextOutputs(
@@ -395,7 +328,8 @@ class _Training:
 
     def _validate(self, step: int) -> None:
         assert self._validator is not None
-        line = self._validator.measure(self._run, should_stop=lambda: self._interruption.is_asked)
+        with shown_weights(self.method, self.stepper.optimizer, None):
+            line = self._validator.measure(self._run, should_stop=lambda: self._interruption.is_asked)
         if line is not None:
             LOG.info("step %s: %s", f"{step:,}", said(line))
             self.metrics.write(step, line)
@@ -440,44 +374,15 @@ class _Training:
         self._saved_step = step
 
     def _draw(self, step: int) -> None:
-        """The prompts as the model draws them now; those of this step that are there are not drawn again.
-
-        Too little memory for it is said, and never ends the training.
-        """
-        folder, settings, models = self.folder, self.settings, self.models
-        paths = [folder.sample_path(step, prompt.number) for prompt in self.prepared.prompts]
-        if all(path.exists() for path in paths):
-            return
-        drawn = sample_images(
-            models,
-            self.prepared.prompts,
-            clip_skip=settings.clip_skip,
-            max_tokens=settings.max_tokens,
-            device=self.prepared.device,
-            dtype=self.prepared.dtype,
-            batch_size=settings.sample_batch_size,
-            seed=settings.seed,
-            should_stop=lambda: self._interruption.is_asked,
-        )
-        average = self.average if settings.ema_samples else None
-        trained = f"{settings.kind} {settings.run_name}, step {step}"
-        facts = {
-            "Model": models.source.name,
-            "Model hash": models.source.sha256[:10],
-            "Clip skip": settings.clip_skip,
-            "Trained": trained if average is None else f"{trained}, moving average",
-        }
-        folder.samples_folder.mkdir(exist_ok=True)
-        try:
-            with shown_weights(self.method, self.stepper.optimizer, average):
-                for path, (prompt, image) in zip(paths, drawn, strict=False):
-                    save_sample(path, image, prompt, step=step, facts=facts)
-        except torch.OutOfMemoryError:
-            LOG.warning(
-                "too little memory to draw at step %s: give smaller pictures in --prompts", f"{step:,}"
+        average = self.average if self.settings.ema_samples else None
+        with shown_weights(self.method, self.stepper.optimizer, average):
+            draw_samples(
+                self.prepared,
+                self.models,
+                step,
+                is_average=average is not None,
+                should_stop=lambda: self._interruption.is_asked,
             )
-            return
-        SampleSheet.read(folder.samples_folder.glob("*.png")).save(folder.sheet_path)
 
     def _epoch(self, step: int) -> float:
         return round(step * self.settings.accumulation / max(1, self.visits.batches_per_epoch), 3)
