@@ -72,13 +72,7 @@ def file_metadata(
         "ss_caption_tag_dropout_rate": settings.tag_dropout,
         "ss_shuffle_caption": settings.shuffle,
         "ss_keep_tokens": settings.keep_tokens,
-        "ss_num_train_images": sum(max(1, round(one.repeats)) for one in examples if not one.terms.is_reg),
-        "ss_num_reg_images": sum(max(1, round(one.repeats)) for one in examples if one.terms.is_reg),
-        "ss_prior_loss_weight": settings.prior_loss_weight,
-        "ss_dataset_dirs": _folders([one for one in examples if not one.terms.is_reg]),
-        "ss_reg_dataset_dirs": _folders([one for one in examples if one.terms.is_reg]),
-        "ss_bucket_info": _buckets(examples),
-        "ss_tag_frequency": _tag_counts(examples),
+        **_pictures(settings, examples),
         "ss_training_comment": "trained by celforge",
         "celforge.version": pipeline.__version__,
         "celforge.recipe": canonical_json(recipe(settings)),
@@ -100,6 +94,20 @@ def recipe(settings: Settings) -> dict[str, Json]:
         name: value
         for name, value in as_json(settings, only_results=True).items()
         if name not in ("data", "reg_data", "validation_data", "base", "vae", "preset")
+    }
+
+
+def _pictures(settings: Settings, examples: Sequence[Example]) -> dict[str, Any]:
+    trained = [one for one in examples if not one.terms.is_reg]
+    reg = [one for one in examples if one.terms.is_reg]
+    return {
+        "ss_num_train_images": sum(max(1, round(one.repeats)) for one in trained),
+        "ss_num_reg_images": sum(max(1, round(one.repeats)) for one in reg),
+        "ss_prior_loss_weight": settings.prior_loss_weight,
+        "ss_dataset_dirs": _folders(trained),
+        "ss_reg_dataset_dirs": _folders(reg),
+        "ss_bucket_info": _buckets(examples),
+        "ss_tag_frequency": _tag_counts(examples),
     }
 
 

@@ -19,7 +19,7 @@ FUSED: dict[str, Any] = {"kind": "full", "fused_backward": True, "max_grad_norm"
         (FUSED, "fp16", "fp16 looks at all gradients"),
         ({**FUSED, "optimizer": "prodigy", "learning_rate": 1.0}, "fp32", "looks at all weights at once"),
         ({**FUSED, "optimizer": "schedule-free-adamw"}, "fp32", "looks at all weights at once"),
-        ({"kind": "full", "weight_precision": "bf16"}, "fp32", "want arithmetic in bf16, not fp32"),
+        ({"kind": "full", "weight_precision": "bf16"}, "fp32", "and it would be fp32"),
         (
             {"optimizer": "prodigy", "learning_rate": 1.0, "lora_plus_ratio": 4.0},
             "fp32",
