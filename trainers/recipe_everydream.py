@@ -59,8 +59,7 @@ SAME: Mapping[str, str] = {
 LATER: Mapping[str, tuple[str, str]] = {
     "min_snr_gamma": ("min_snr_gamma", "weighs timesteps by their signal to noise ratio"),
     "zero_frequency_noise_ratio": ("noise_offset", "adds noise that is one for a whole picture"),
-    "pyramid_noise_discount": ("pyramid_noise_discount", "adds noise of several sizes"),
-    "enable_zero_terminal_snr": ("zero_terminal_snr", "makes the last timestep pure noise"),
+    "pyramid_noise_discount": ("pyramid_discount", "weakens the coarser sizes of pyramid noise"),
     "timestep_start": ("min_timestep", "leaves the least noisy timesteps out"),
     "timestep_end": ("max_timestep", "leaves the noisiest timesteps out"),
     "ema_decay_rate": ("ema", "keeps an average of the weights"),
@@ -204,6 +203,11 @@ def _loss(recipe: Recipe, _options: Mapping[str, Any], name: str, value: Any) ->
         recipe.note(name, value, "no equal", _WITHOUT_EQUAL[name])
 
 
+def _zero_snr(recipe: Recipe, _options: Mapping[str, Any], name: str, value: Any) -> None:
+    if value:
+        recipe.take("zero_terminal_snr", "on", name)
+
+
 def _of_optimizer(_recipe: Recipe, _options: Mapping[str, Any], _name: str, _value: Any) -> None:
     """Taken with optimizer.json, which counts before it."""
 
@@ -221,6 +225,7 @@ _CONVERTED: Mapping[str, Convert] = {
     "lr_decay_steps": _of_optimizer,
     "lr_warmup_steps": _of_optimizer,
     "loss_type": _loss,
+    "enable_zero_terminal_snr": _zero_snr,
 }
 
 

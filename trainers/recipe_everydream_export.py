@@ -43,6 +43,7 @@ def export_everydream(
         "save_full_precision": settings.save_precision == "fp32",
         "loss_type": "mse",
         "zero_frequency_noise_ratio": 0.0,
+        "enable_zero_terminal_snr": settings.zero_terminal_snr == "on",
         "optimizer_config": "optimizer.json",
         "lr": None,
         "max_epochs": _max_epochs(settings, images_per_epoch, notes),
@@ -67,6 +68,7 @@ def export_everydream(
 
 
 _EXPORTED = {
+    "zero_terminal_snr",
     *(
         "kind",
         "name",

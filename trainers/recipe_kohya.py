@@ -316,7 +316,32 @@ def _read_already(_recipe: Recipe, _options: Mapping[str, Any], _name: str, _val
     """An option that was taken with another one."""
 
 
+def _zero_snr(recipe: Recipe, _options: Mapping[str, Any], name: str, _value: Any) -> None:
+    recipe.take("zero_terminal_snr", "on", name)
+
+
+def _prediction(recipe: Recipe, _options: Mapping[str, Any], name: str, _value: Any) -> None:
+    recipe.take("prediction", "v", name)
+
+
+def _loss(recipe: Recipe, _options: Mapping[str, Any], name: str, value: Any) -> None:
+    recipe.take("loss", str(value).replace("_", "-"), name)
+
+
+def _masks(recipe: Recipe, options: Mapping[str, Any], name: str, value: Any) -> None:
+    if name == "alpha_mask":
+        recipe.take("masked_loss", "alpha", name)
+    elif not options.get("alpha_mask"):
+        recipe.take("masked_loss", "files", name)
+        recipe.note(name, value, "differs", "write masks = FOLDER: where the mask of each picture lies")
+
+
 _CONVERTED: Mapping[str, Convert] = {
+    "zero_terminal_snr": _zero_snr,
+    "v_parameterization": _prediction,
+    "loss_type": _loss,
+    "masked_loss": _masks,
+    "alpha_mask": _masks,
     "train_data_dir": _data,
     "dataset_config": lambda recipe, _, name, value: recipe.take("data", str(value), name),
     "resolution": _resolution,

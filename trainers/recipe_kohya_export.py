@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.settings import toml_text
-from trainers.recipe_kohya_options import DEFAULTS, OPTIMIZERS, SAME, SAME_ARGS
+from trainers.recipe_kohya_options import DEFAULTS, SAME, SAME_ARGS
 from trainers.recipe_notes import OPTIONS, Note
 from trainers.recipe_text import command_text
 from trainers.train_settings import Settings
@@ -23,6 +23,7 @@ _WRITTEN = {  # by code below
     ),
     *("save_as", "epochs", "steps", "flip_p", "out", "name", "preset", "tensorboard", "crop", "keep_last"),
     *("unet_learning_rate", "text_encoder_learning_rate"),
+    *("prediction", "zero_terminal_snr", "loss", "masked_loss"),
 }
 # settings without an equal that shape no result, or are so in kohya's scripts in any case
 _UNNEEDED = {
@@ -42,6 +43,7 @@ def export_kohya(settings: Settings) -> tuple[str, dict[str, Any], list[Note]]:
     options = _base_and_data(settings, notes)
     options |= _what_learns(settings, notes)
     options |= _course(settings, notes)
+    options |= _objective(settings)
     for theirs, (ours, _) in SAME.items():
         if ours not in OPTIONS or ours in _WRITTEN or theirs in options:
             continue
@@ -69,6 +71,14 @@ def _same(settings: Settings, theirs: str, ours: str, options: dict[str, Any]) -
     options[theirs] = value if value is True else str(value)
 
 
+_OPTIMIZER_NAMES = {  # as people write them
+    "AdamW": "adamw",
+    "AdamW8bit": "adamw8bit",
+    "Lion": "lion",
+    "Lion8bit": "lion8bit",
+    "Prodigy": "prodigy",
+    "AdamWScheduleFree": "schedule-free-adamw",
+}
 _ALWAYS = {"seed", "network_dim", "network_alpha", "train_batch_size", "learning_rate", "caption_extension"}
 
 
@@ -132,7 +142,7 @@ def _what_learns(settings: Settings, notes: list[Note]) -> dict[str, Any]:
     arguments += [
         f"{theirs}={getattr(settings, ours)}"
         for theirs, (ours, _) in SAME_ARGS.items()
-        if ours in OPTIONS and getattr(settings, ours)
+        if ours in OPTIONS and getattr(settings, ours) != OPTIONS[ours].default
     ]
     if arguments:
         options["network_args"] = arguments
@@ -141,6 +151,21 @@ def _what_learns(settings: Settings, notes: list[Note]) -> dict[str, Any]:
     if settings.train == "unet":
         options["network_train_unet_only"] = True
         options.pop("text_encoder_lr", None)
+    return options
+
+
+def _objective(settings: Settings) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if settings.prediction == "v":
+        options["v_parameterization"] = True
+    if settings.zero_terminal_snr == "on":
+        options["zero_terminal_snr"] = True
+    if settings.loss != "l2":
+        options["loss_type"] = settings.loss.replace("-", "_")
+    if settings.masked_loss != OPTIONS["masked_loss"].default:
+        options["masked_loss"] = True
+        if settings.masked_loss == "alpha":
+            options["alpha_mask"] = True
     return options
 
 
@@ -183,8 +208,7 @@ def _course(settings: Settings, notes: list[Note]) -> dict[str, Any]:
         notes.append(
             Note("decay_ratio", settings.decay_ratio, "no equal", "the learning rate falls to 0 at the end")
         )
-    names = {ours: theirs for theirs, ours in {"AdamW": "adamw", "AdamW8bit": "adamw8bit"}.items()}
-    names |= {ours: theirs for theirs, ours in OPTIMIZERS.items() if ours not in names}
+    names = {ours: theirs for theirs, ours in _OPTIMIZER_NAMES.items()}
     options["optimizer_type"] = names.get(settings.optimizer, settings.optimizer)
     if settings.optimizer not in names and "." not in settings.optimizer:
         notes.append(

@@ -55,22 +55,18 @@ SAME: Mapping[str, tuple[str, str]] = {
     ),
     "noise_offset_random_strength": ("noise_offset_random", "draws the strength of the noise offset"),
     "adaptive_noise_scale": ("adaptive_noise_scale", "adds to the noise offset by the mean of the latents"),
-    "multires_noise_iterations": ("pyramid_noise_levels", "adds noise of several sizes"),
-    "multires_noise_discount": ("pyramid_noise_discount", "weakens the larger noise"),
+    "multires_noise_iterations": ("pyramid_noise", "adds noise of several sizes"),
+    "multires_noise_discount": ("pyramid_discount", "weakens the larger noise"),
     "ip_noise_gamma": ("ip_noise_gamma", "perturbs the noisy latents and not the target"),
     "ip_noise_gamma_random_strength": ("ip_noise_random", "draws the strength of that perturbation"),
-    "zero_terminal_snr": ("zero_terminal_snr", "makes the last timestep pure noise"),
-    "loss_type": ("loss", "another loss than the squared error"),
     "huber_c": ("huber_c", "where the huber loss turns linear"),
     "huber_schedule": ("huber_schedule", "course of that over the timesteps"),
-    "masked_loss": ("masked_loss", "weighs the loss by a mask"),
-    "alpha_mask": ("alpha_mask", "takes transparency as the mask"),
     "min_timestep": ("min_timestep", "leaves the least noisy timesteps out"),
     "max_timestep": ("max_timestep", "leaves the noisiest timesteps out"),
     "scale_weight_norms": ("scale_weight_norms", "keeps the norms of the adapter's layers below this"),
     "network_dropout": ("dropout", "drops activations of the adapter at random"),
-    "stop_text_encoder_training": ("text_encoder_steps", "stops the text encoder at this step"),
-    "validation_split": ("validation_split", "holds pictures back to measure the loss on"),
+    "stop_text_encoder_training": ("text_encoder_until", "stops the text encoder at this step"),
+    "validation_split": ("validation_share", "holds pictures back to measure the loss on"),
     "fused_backward_pass": ("fused_backward", "steps each weight as its gradient is ready"),
 }
 # of LyCORIS and networks.lora: the same, by --network_args
@@ -130,7 +126,6 @@ WITHOUT_EQUAL: Mapping[str, str] = {
     "initial_epoch": "epochs before it would be counted as done",
     "skip_until_initial_step": "pictures of earlier steps would be passed over",
     "v2": "a model of Stable Diffusion 2.x; only 1.x is trained",
-    "v_parameterization": "the model would be taken to predict v: here it says itself what it predicts",
     "scale_v_pred_loss_like_noise_pred": "the loss of v would be scaled like that of the noise",
     "v_pred_like_loss": "a loss like that of v would be added",
     "bucket_no_upscale": "small pictures would keep their size: here they are enlarged to their bucket",
@@ -180,7 +175,15 @@ LR_SCHEDULES = {
     "linear": "linear",
     "cosine": "cosine",
 }
-OPTIMIZERS = {"adamw": "adamw", "adamw8bit": "adamw8bit"}  # by kohya's name in small letters
+# by kohya's name in small letters
+OPTIMIZERS = {
+    "adamw": "adamw",
+    "adamw8bit": "adamw8bit",
+    "lion": "lion",
+    "lion8bit": "lion8bit",
+    "prodigy": "prodigy",
+    "adamwschedulefree": "schedule-free-adamw",
+}
 SCRIPTS = {
     "train_network.py": "adapter",
     "train_db.py": "full",
@@ -215,5 +218,9 @@ DEFAULTS: Mapping[str, Any] = {
     "save_every": 0,
     "sample_at_start": False,
     "min_snr_gamma": 0.0,
+    "huber_c": 0.1,
+    "huber_schedule": "snr",
+    "pyramid_discount": 0.3,
+    "prior_loss_weight": 1.0,
 }
 ADAPTER_DEFAULTS: Mapping[str, Any] = {"linear_dim": 4, "linear_alpha": 1.0, "conv_dim": 0, "init": "lycoris"}

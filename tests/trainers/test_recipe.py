@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.settings import options_of
 from tests.conftest import Celforge
+from trainers.recipe_everydream import LATER as EVERYDREAM_LATER
 from trainers.recipe_everydream import import_everydream
 from trainers.recipe_everydream_export import export_everydream
 from trainers.recipe_kohya import import_kohya
 from trainers.recipe_kohya_export import as_command, as_config, export_kohya
-from trainers.recipe_kohya_options import NOT_NEEDED, SAME, WITHOUT_EQUAL
+from trainers.recipe_kohya_options import NOT_NEEDED, SAME, SAME_ARGS, WITHOUT_EQUAL
 from trainers.recipe_notes import Recipe
 from trainers.recipe_text import CommandLine, read_command, read_config
 from trainers.train_settings import Settings, resolve_train
@@ -93,6 +94,20 @@ def test_a_command_of_a_shell_becomes_an_entry() -> None:
     assert notes(recipe, "not needed") == {"num_processes"}
 
 
+def test_names_of_settings_in_the_tables_are_settings() -> None:
+    known = {one.name for one in options_of(Settings)}
+    tables = (SAME, SAME_ARGS, EVERYDREAM_LATER)
+    strangers = {ours for table in tables for ours, _ in table.values()} - known
+    assert strangers == {"ip_noise_random"}  # a random strength of it has no equal yet
+
+
+def test_a_recipe_of_presets_exports_nothing_that_kohya_would_do_anyway() -> None:
+    settings = resolve_train({"kind": "loha", "base": "a.safetensors"}, None, {})[0].settings
+    _, options, _ = export_kohya(settings)
+    assert not {name for name in options if name.startswith(("huber", "multires", "zero", "loss", "prior"))}
+    assert all("loraplus" not in one for one in options["network_args"])
+
+
 def test_cmd_and_powershell_say_the_same() -> None:
     body = SHELL.split("\n", 5)[5]
     batch = 'set DATA=/anime/kohya set\nset "BASE=/models/anime.safetensors"\n' + (
@@ -139,6 +154,14 @@ def test_a_config_file_counts_below_the_command(tmp_path: Path) -> None:
         ("fine_tune.py --learning_rate 1e-6", {"kind": "full", "train": "unet"}),
         ("fine_tune.py --train_text_encoder --learning_rate_te 2e-6", {"text_encoder_learning_rate": 2e-6}),
         ("train_db.py --max_train_epochs 3 --max_train_steps 9", {"epochs": 3.0}),
+        (
+            "train_db.py --zero_terminal_snr --v_parameterization",
+            {"zero_terminal_snr": "on", "prediction": "v"},
+        ),
+        ("train_db.py --loss_type smooth_l1 --huber_c 0.2", {"loss": "smooth-l1", "huber_c": 0.2}),
+        ("train_db.py --masked_loss --alpha_mask", {"masked_loss": "alpha"}),
+        ("train_db.py --multires_noise_iterations 6", {"pyramid_noise": 6}),
+        ("train_db.py --optimizer_type Prodigy --learning_rate 1", {"optimizer": "prodigy"}),
         # what kohya's scripts do where nothing is said
         (
             "--network_module networks.lora",
