@@ -2,8 +2,8 @@
 
     python examples/demo/make/collect.py
 
-Takes work/models/base with the autoencoder of work/vae, whose decoder may have been trained further on, the
-tagger of work/tagger and the judge. work/base.json is written by measure_base.py --card.
+Takes scratch/models/base with the autoencoder of scratch/vae, whose decoder may have been trained further on, the
+tagger of scratch/tagger and the judge. scratch/base.json is written by measure_base.py --card.
 """
 
 import shutil

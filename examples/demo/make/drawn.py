@@ -1,4 +1,4 @@
-"""Drawings to train on: made once by all cores, kept in `work/`, and read from there as one array."""
+"""Drawings to train on: made once by all cores, kept in `scratch/`, and read from there as one array."""
 
 import multiprocessing
 from pathlib import Path
@@ -8,7 +8,7 @@ from characters import Scene, random_scene
 from drawing import draw_scene
 from numpy.typing import NDArray
 
-WORK = Path(__file__).parent / "work"
+WORK = Path(__file__).parent / "scratch"
 Pixels = NDArray[np.uint8]
 
 

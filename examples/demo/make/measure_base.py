@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--judge", type=Path, default=WORK / "judge.safetensors")
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--card", action="store_true", help="keep the figures in work/base.json")
+    parser.add_argument("--card", action="store_true", help="keep the figures in scratch/base.json")
     arguments = parser.parse_args()
     scenes = [random_scene(np.random.default_rng((SEED, number))) for number in range(arguments.prompts)]
     prompts = []

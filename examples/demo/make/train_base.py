@@ -2,8 +2,8 @@
 
     python examples/demo/make/train_base.py [--steps 6000] [--pictures 40000]
 
-Needs work/vae and work/text (train_vae.py, train_text_encoder.py). Writes work/set (drawings with captions of all their tags),
-work/start (the model with a random UNet, as a folder of diffusers) and work/models/base.
+Needs scratch/vae and scratch/text (train_vae.py, train_text_encoder.py). Writes scratch/set (drawings with captions of all their tags),
+scratch/start (the model with a random UNet, as a folder of diffusers) and scratch/models/base.
 """
 
 import argparse

@@ -44,7 +44,7 @@ def accuracy(judge: Judge, pictures: Tensor, wanted: Tensor) -> dict[str, float]
 
 
 def main() -> None:
-    """Train, measure on drawings that were held out, write `work/judge.safetensors` and its card."""
+    """Train, measure on drawings that were held out, write `scratch/judge.safetensors` and its card."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1500)
     steps = parser.parse_args().steps

@@ -3,7 +3,7 @@
     python examples/demo/make/train_tagger.py [--steps 2500] [--frames 12000]
 
 Frames of random characters, none of them one of the five, scaled as WD taggers get theirs: padded to a white square,
-BGR, 0 to 255. Writes work/tagger: model.onnx, selected_tags.csv, and card.json with precision and recall on frames
+BGR, 0 to 255. Writes scratch/tagger: model.onnx, selected_tags.csv, and card.json with precision and recall on frames
 that were held out. Needs the packages onnx and onnxscript, which celforge itself does not.
 """
 
@@ -11,9 +11,11 @@ import argparse
 import csv
 import json
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import torch
 from drawn import WORK, Pixels
 from fields import FIELDS, NOTHING
@@ -99,6 +101,15 @@ def card_of(found: Tensor, wanted: Tensor) -> dict[str, object]:
     }
 
 
+def strip(path: Path) -> None:
+    """Take the exporter's notes out of a model: where each operation stood in which file."""
+    model = onnx.load(path)
+    for one in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        one.doc_string = ""
+        del one.metadata_props[:]
+    onnx.save(model, path)
+
+
 def main() -> None:
     """Train, measure, export, compare the export."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -146,6 +157,7 @@ def main() -> None:
         dynamic_shapes=(batch_axis,),
         external_data=False,
     )
+    strip(folder / "model.onnx")
     with (folder / "selected_tags.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["tag_id", "name", "category", "count"])

@@ -78,7 +78,7 @@ def examples(rng: random.Random, count: int) -> tuple[list[str], Tensor]:
 
 
 def main() -> None:
-    """Learn the vocabulary, teach the encoder, write both into `work/text`."""
+    """Learn the vocabulary, teach the encoder, write both into `scratch/text`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=500)
     steps = parser.parse_args().steps

@@ -78,7 +78,7 @@ def normalise(vae: AutoencoderKL, pictures: Tensor) -> None:
 
 
 def main() -> None:
-    """Train for so many steps, going on from what is there, and write `work/vae`."""
+    """Train for so many steps, going on from what is there, and write `scratch/vae`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--pictures", type=int, default=20_000)
