@@ -273,11 +273,15 @@ def save_single_file(
 
 
 def _configs(models: Models) -> dict[str, Mapping[str, Any]]:
-    return {
+    configs: dict[str, Mapping[str, Any]] = {
         "unet": models.unet.config,
         "vae": models.vae.config,
         "text_encoder": models.text_encoder.config.to_dict(),
         "scheduler": models.diffusion.config(),
+    }
+    return {
+        part: {name: value for name, value in config.items() if name != "_name_or_path"}
+        for part, config in configs.items()
     }
 
 
@@ -312,10 +316,12 @@ def _write_folder(models: Models, folder: Path, dtype: torch.dtype, metadata: Ma
     for part, named in tensors.items():
         (folder / part).mkdir()
         write_safetensors(folder / part / f"{STEMS[part]}.safetensors", _cast(named, dtype), metadata)
-    models.unet.save_config(folder / "unet")
-    models.vae.save_config(folder / "vae")
-    models.text_encoder.config.save_pretrained(folder / "text_encoder")
-    texts = {f"tokenizer/{name}": text for name, text in models.tokenizer.files().items()}
+    texts = {
+        "unet/config.json": _without_path(models.unet.to_json_string()),
+        "vae/config.json": _without_path(models.vae.to_json_string()),
+        "text_encoder/config.json": _without_path(models.text_encoder.config.to_json_string(use_diff=True)),
+    }
+    texts |= {f"tokenizer/{name}": text for name, text in models.tokenizer.files().items()}
     scheduler = _scheduler(models.diffusion)
     texts["scheduler/scheduler_config.json"] = json.dumps(scheduler, indent=2, sort_keys=True)
     texts["model_index.json"] = json.dumps(_index(scheduler["_class_name"]), indent=2, sort_keys=True)
@@ -335,6 +341,13 @@ def _scheduler(diffusion: Diffusion) -> dict[str, Any]:
             "clip_sample": False,
         }
     return {"_class_name": "PNDMScheduler", **config, "skip_prk_steps": True}
+
+
+def _without_path(config: str) -> str:
+    """A config as the libraries write it, without the folder that it was read from."""
+    words = json.loads(config)
+    words.pop("_name_or_path", None)
+    return json.dumps(words, indent=2, sort_keys=True) + "\n"
 
 
 def _index(scheduler: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import HubError, InputError
+from tests.trainers.conftest import TinyFiles
 from tests.trainers.tiny_models import tiny_models, tiny_tokenizer
 from trainers.layers import find_text_encoder_layers, find_unet_layers
 from trainers.models import Models, inspect_base, load_models, save_diffusers, save_single_file
@@ -432,3 +433,13 @@ def test_more_tokens_than_the_text_encoder_knows_are_refused(tiny_files: Any, tm
     (folder / "tokenizer" / "vocab.json").write_text(json.dumps({**vocabulary, "xx</w>": 64}))
     with pytest.raises(InputError, match="has 65 tokens"):
         inspect_base(str(folder))
+
+
+def test_no_file_says_where_its_parts_were_read(tmp_path: Path, tiny_files: TinyFiles) -> None:
+    models = load_models(str(tiny_files.diffusers))
+    models.vae = AutoencoderKL.from_pretrained(tiny_files.diffusers / "vae")  # remembers the folder
+    assert models.vae.config["_name_or_path"]
+    save_diffusers(models, tmp_path / "folder", torch.float16, {})
+    save_single_file(models, tmp_path / "one.safetensors", torch.float16, {})
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path.name for path in written if str(tiny_files.diffusers).encode() in path.read_bytes()]
