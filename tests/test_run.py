@@ -436,8 +436,9 @@ def test_the_run_says_where_it_is_and_what_it_made(celforge: Celforge, tmp_path:
 
 def test_a_failure_in_json_is_told_in_both(celforge: Celforge, tmp_path: Path) -> None:
     root = project(tmp_path / "a", '[ingest]\n[tag]\ntagger = ["nowhere/none"]\n', "images/a.png").root
+    before = signal.getsignal(signal.SIGINT)
     answer = celforge("run", root, "--json")
     assert answer.exit_code == answer.json["exit_code"] != 0
     assert answer.json["error"].startswith("[2/2] tag: ")
     assert "error: [2/2] tag: " in answer.stderr
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before

@@ -89,10 +89,14 @@ def project(tmp_path: Path) -> Path:
 
 
 def kept(root: Path) -> Tree:
-    """All that a run makes, but for what tells when it was: the page, metrics, logs, states."""
+    """All that a run makes, but for what tells when it was: pages, metrics, logs, states."""
     told = ("report", "metrics.jsonl", "train.log", "settings.json", "state", "lock")
     found = look(root, times=False)
-    return {name: one for name, one in found.items() if not any(part in told for part in Path(name).parts)}
+    return {
+        name: one
+        for name, one in found.items()
+        if not any(part in told for part in Path(name).parts) and not Path(name).match("models/*/index.html")
+    }
 
 
 def in_child(work: Callable[[], object]) -> int:

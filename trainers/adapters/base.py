@@ -232,7 +232,7 @@ class FlatFactors:
 
     def freeze(self) -> None:
         """Have no gradients any more: an optimizer passes over what has none."""
-        wholes = [whole for group in self._groups for whole in group.factors.values()]
+        wholes = [whole for group in self.groups for whole in group.factors.values()]
         for one in (self.flat, *wholes, *(view for views in self.views for view in views.values())):
             one.requires_grad_(False)
             one.grad = None
