@@ -101,44 +101,39 @@ def find_runs(root: Path) -> list[TrainingRun]:
     return [run for folder in folders if (run := TrainingRun.read(folder)) is not None and run.lines]
 
 
+def _marks(run: TrainingRun) -> list[Mark]:
+    return [Mark(best["step"], "best")] if (best := run.best) else []
+
+
+def _validation_curves(run: TrainingRun) -> list[Curve]:
+    return [
+        Curve("held out", run.points("validation_loss"), 2, note=_last(run, "validation_loss")),
+        Curve(
+            "trained on",
+            run.points("validation_train_loss"),
+            3,
+            is_dashed=True,
+            note=_last(run, "validation_train_loss"),
+        ),
+    ]
+
+
 def loss_chart(run: TrainingRun) -> str:
     """Loss while training, measured and smoothed, and that of validation where it was measured."""
-    marks = [Mark(best["step"], "best")] if (best := run.best) else []
     return curves(
         [
             Curve("measured", run.points("loss"), 1, is_faint=True),
             Curve("smoothed", run.points("smoothed_loss"), 1, note=_last(run, "smoothed_loss")),
-            Curve("held out", run.points("validation_loss"), 2, note=_last(run, "validation_loss")),
-            Curve(
-                "trained on",
-                run.points("validation_train_loss"),
-                3,
-                is_dashed=True,
-                note=_last(run, "validation_train_loss"),
-            ),
+            *_validation_curves(run),
         ],
         title="Loss",
-        marks=marks,
+        marks=_marks(run),
     )
 
 
 def validation_chart(run: TrainingRun) -> str:
     """Loss of held-out pictures beside that of training pictures that were measured the same way."""
-    marks = [Mark(best["step"], "best")] if (best := run.best) else []
-    return curves(
-        [
-            Curve("held out", run.points("validation_loss"), 2, note=_last(run, "validation_loss")),
-            Curve(
-                "trained on",
-                run.points("validation_train_loss"),
-                3,
-                is_dashed=True,
-                note=_last(run, "validation_train_loss"),
-            ),
-        ],
-        title="Validation",
-        marks=marks,
-    )
+    return curves(_validation_curves(run), title="Validation", marks=_marks(run))
 
 
 def concepts_of(run: TrainingRun) -> list[str]:
