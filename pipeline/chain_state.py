@@ -118,7 +118,7 @@ class Record:
         inputs: what it read, each as a digest.
         after: serials of the stages whose facts it reads.
         outcome: digest of what it reported.
-        result: numbers for people, `kept 12, dropped 3`.
+        result: numbers for people, `12 kept, 3 dropped`.
         seconds_each: of one item, as measured the last time that there was work.
         bytes_each: likewise, on the disk.
     """

@@ -34,13 +34,20 @@ from pipeline.console import LOG
 from pipeline.errors import ExitCode, InterruptedRunError, LockedError, PipelineError, SettingsError
 from pipeline.project import Project
 
-NUMBERS: Mapping[str, tuple[str, ...]] = {  # of a stage's report, what its line shows
-    "extract": ("videos", "frames_kept", "frames_in_place"),
-    "arrange": ("in_the_tree",),
-    "balance": ("images", "images_seen_in_an_epoch"),
-    "check": ("found",),
-    "report": ("pictures_shown",),
-    "train": ("steps",),
+NUMBERS: Mapping[str, Mapping[str, str]] = {  # of a stage's report, what its line shows, and as what
+    "extract": {"frames_kept": "frames kept", "frames_in_place": "in place"},
+    "arrange": {"in_the_tree": "in the tree"},
+    "balance": {"images": "images", "images_seen_in_an_epoch": "seen in an epoch"},
+    "check": {"found": ""},
+    "report": {"pictures_shown": "pictures shown"},
+    "train": {"steps": "steps"},
+}
+KEPT: Mapping[str, str] = {  # what a file that a stage is done with means to a person
+    "ingest": "pictures read",
+    "extract": "videos read",
+    "tag": "pictures tagged",
+    "identify": "pictures looked at",
+    "caption": "captions in place",
 }
 
 
@@ -241,17 +248,19 @@ def _call(command: click.Command, link: Link) -> tuple[int, dict[str, Any]]:
 
 
 def result_text(command: str, answer: Mapping[str, Any]) -> str:
-    """What a stage did, in a few words: `kept 120, dropped 13, failed 1`."""
+    """What a stage did, in a few words: `120 kept, 13 dropped, 1 failed`."""
     counts: dict[str, int] = {}
     for row in answer.get("counts", ()):
         counts[row["outcome"]] = counts.get(row["outcome"], 0) + int(row["files"])
-    parts = [f"{outcome} {count:,}" for outcome, count in counts.items()]
-    for name in NUMBERS.get(command, ()):
+    if "kept" in counts:
+        counts = {KEPT.get(command, "kept"): counts.pop("kept"), **counts}
+    parts = [f"{count:,} {outcome}" for outcome, count in counts.items()]
+    for name, words in NUMBERS.get(command, {}).items():
         value = answer.get(name)
         if isinstance(value, dict):
-            parts += [f"{key} {number:,}" for key, number in value.items()]
+            parts += [f"{number:,} {key}" for key, number in value.items()]
         elif value is not None:
-            parts.append(f"{name.replace('_', ' ')} {value:,}")
+            parts.append(f"{value:,} {words}")
     return ", ".join(parts)
 
 
