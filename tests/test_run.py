@@ -13,9 +13,10 @@ from PIL import Image
 
 from pipeline.chain import ORDER, Chain, read_chain, select
 from pipeline.chain_plan import Planned, feeds, forecast
+from pipeline.commands.run import NOTHING_FOUND
 from pipeline.errors import ExitCode, InputError, InterruptedRunError, PipelineError, SettingsError
 from pipeline.project import Project
-from pipeline.run import Run, StageError
+from pipeline.run import Run, StageError, result_text
 from pipeline.stage_command import command_of
 from tests.conftest import Celforge
 
@@ -442,3 +443,11 @@ def test_a_failure_in_json_is_told_in_both(celforge: Celforge, tmp_path: Path) -
     assert answer.json["error"].startswith("[2/2] tag: ")
     assert "error: [2/2] tag: " in answer.stderr
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_check_that_found_nothing_sends_nobody_there() -> None:
+    clean = result_text("check", {"found": {"errors": 0, "warnings": 0, "notes": 2}})
+    assert clean == "0 errors, 0 warnings, 2 notes"
+    assert clean.startswith(NOTHING_FOUND)
+    kept = [{"outcome": "dropped", "files": 1}, {"outcome": "kept", "files": 1200}]
+    assert result_text("tag", {"counts": kept}) == "1,200 pictures tagged, 1 dropped"

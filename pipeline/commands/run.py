@@ -28,7 +28,7 @@ from pipeline.stage_command import command_of, json_option
 __all__ = ["Settings", "command"]
 
 WIDTH = 80
-NOTHING_FOUND = "errors 0, warnings 0"
+NOTHING_FOUND = "0 errors, 0 warnings"
 RESULTS: Mapping[str, str] = {  # what a stage made, as the summary calls it
     "extract": "frames",
     "arrange": "dataset",
