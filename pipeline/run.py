@@ -125,7 +125,7 @@ class Run:
             Catalog.open(project.catalog_path) as catalog,
             contextlib.chdir(project.root),
         ):
-            self.check(links)
+            self.check(make_plan(self.chain, links, read_records(catalog), catalog, self._disk))
             for number, link in enumerate(links, 1):
                 try:
                     self._take(number, len(links), link, catalog)
@@ -136,18 +136,23 @@ class Run:
         has_failures = any(one.record.exit_code for one in self.done)
         return ExitCode.FAILED_ITEMS if has_failures else ExitCode.DONE
 
-    def check(self, links: Sequence[Link]) -> None:
+    def check(self, planned: Sequence[Planned]) -> None:
         """Refuse what would fail only after hours, before anything is done.
+
+        What is up to date needs nothing any more: a model may have been trained from one that is gone.
 
         Raises:
             StageError: a setting names a file that is not there, or a stage lacks what it cannot do without.
         """
         with contextlib.chdir(self.chain.project.root):
-            for number, link in enumerate(links, 1):
+            for number, one in enumerate(planned, 1):
+                if one.state == "up to date":
+                    continue
                 try:
-                    link.check()
+                    one.link.check()
                 except PipelineError as error:
-                    raise StageError(f"[{number}/{len(links)}] {link.name}", error, self.again) from error
+                    place = f"[{number}/{len(planned)}] {one.link.name}"
+                    raise StageError(place, error, self.again) from error
 
     def _take(self, number: int, total: int, link: Link, catalog: Catalog) -> None:
         disk = self._disk

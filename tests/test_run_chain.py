@@ -183,6 +183,9 @@ def test_killed_in_each_stage_and_run_again_all_is_as_if_it_was_not(
     assert in_child(lambda: 0 if says_nothing_to_do(celforge, project) else 1) == 0
     assert look(project) == before
 
+    (project / "tools/tiny").rename(project.with_name("elsewhere"))  # what is trained needs its base no more
+    assert in_child(lambda: 0 if says_nothing_to_do(celforge, project) else 1) == 0
+
 
 def says_nothing_to_do(celforge: Celforge, root: Path) -> bool:
     answer = celforge("run", root)
@@ -204,15 +207,15 @@ def test_the_two_episodes_become_an_adapter(
     ]  # fmt: skip
     frames = sorted((root / "frames").rglob("*.jpg"))
     assert {path.parent.name for path in frames} == {"dev_E01", "dev_E02"}
-    assert made["tag"]["result"] == f"kept {len(frames)}"
+    assert made["tag"]["result"] == f"{len(frames)} pictures tagged"
     captions = [path.with_suffix(".txt").read_text(encoding="utf-8") for path in frames]
     assert all(text.startswith("demo style") for text in captions)
     tree = sorted((root / "dataset").rglob("*.jpg"))
     assert {path.stat().st_ino for path in tree} == {path.stat().st_ino for path in frames}
     assert all((path.parent / "multiply.txt").is_file() for path in tree)
-    assert f"in the tree {len(frames)}" in made["arrange"]["result"]
+    assert f"{len(frames)} in the tree" in made["arrange"]["result"]
     assert (root / "kohya/dataset.toml").is_file()
-    assert "errors 0" in made["check"]["result"]
+    assert "0 errors" in made["check"]["result"]
     assert made["train.loha"]["made"][-1] == "models/loha/loha.safetensors"
     before = look(root)
     again = celforge("run", root)

@@ -75,7 +75,7 @@ def _run(config: Path | None, **given: Any) -> None:
             console.write_json(answer)
         else:
             _show_plan(chain, planned)
-        run.check(links)
+        run.check(planned)
         return
     has_work = any(one.state != "up to date" for one in planned)
     if has_work and not is_json:
