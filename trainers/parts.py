@@ -5,7 +5,8 @@ batch gives the same gradient but for rounding: the mean over a batch is the sum
 weighed by its share of the pictures.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from pipeline.console import LOG
 from pipeline.errors import DeviceError
 from trainers.batches import Batch
+from trainers.train_settings import Settings
 
 _CPU_WORDS = ("DefaultCPUAllocator", "not enough memory")  # of the RuntimeError that torch raises on a CPU
 
@@ -134,3 +136,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _CPU_WORDS)
+
+
+@contextmanager
+def memory_said(device: torch.device, settings: Settings) -> Iterator[None]:
+    """Say in a sentence that memory ran out where smaller parts of a batch do not help: for the model itself,
+    for its average, or for what the optimizer remembers, which is there from its first step on.
+
+    Raises:
+        DeviceError: it ran out.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        ways = ["close what else uses it"]
+        ways += ["--gradient-checkpointing"] * (not settings.gradient_checkpointing)
+        ways += ["--ema-device cpu"] * bool(settings.ema and settings.ema_device != "cpu")
+        if settings.kind == "full":
+            ways += ["--optimizer adafactor", "--fused-backward", "or train an adapter"]
+        raise DeviceError(
+            f"the memory of {device} ran out; what was saved is whole",
+            hint=f"{', '.join(ways)}; --dry-run says what a run takes, and the same command goes on from the "
+            "last state",
+        ) from error

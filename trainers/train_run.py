@@ -29,7 +29,7 @@ from trainers.methods import Method, make_method
 from trainers.models import Models, load_models
 from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments, traits_of
-from trainers.parts import Parts
+from trainers.parts import Parts, memory_said
 from trainers.precision import Stepper
 from trainers.prepared import Prepared
 from trainers.run_caches import fill_latents, fill_masks, latents_on
@@ -72,7 +72,8 @@ def run_training(prepared: Prepared) -> Outcome:
         interruption = stack.enter_context(interruptible())
         for mark in mark_made(folder.path, "train"):
             write_atomic(mark.path, mark.content)
-        return _Training(prepared, interruption).run()
+        with memory_said(prepared.device, prepared.settings):
+            return _Training(prepared, interruption).run()
 
 
 @contextmanager
@@ -129,7 +130,8 @@ class _Training:
         write_timestep_chart(self.folder.path / "timesteps.svg", settings, self.models.diffusion)
         self.metrics = Record(self.folder, resumed_step=start, tensorboard=settings.tensorboard)
         try:
-            self._train(start, cache)
+            with memory_said(prepared.device, settings):
+                self._train(start, cache)
             self.metrics.write_page("done")
         except PipelineError as error:
             self.metrics.write_page("stopped", ended=str(error))

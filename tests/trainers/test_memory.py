@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.errors import DeviceError, SettingsError
+from pipeline.errors import DeviceError, ExitCode, SettingsError
 from tests.trainers.test_train import (  # noqa: F401 - fixtures
     Train,
     _forecast_quickly,
@@ -151,6 +151,26 @@ def test_parts_change_no_picture_and_no_state(
     assert train("loha", "--name", "parts", "--steps", 2).exit_code == 0
     if option == ("--auto-batch",):
         assert "are computed in parts of 2" in parts.stderr
+
+
+@pytest.mark.parametrize("place", ["trainers.train_run.make_method", "torch.optim.AdamW.step"])
+def test_memory_that_runs_out_elsewhere_is_one_sentence(
+    train: Train,  # noqa: F811
+    dataset: Path,  # noqa: F811
+    place: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For the model, or for what the optimizer remembers: smaller parts of a batch do not help."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(place, fail)
+    answer = train("loha", "--steps", 2, "--ema", 0.9)
+    assert answer.exit_code == ExitCode.FAILED
+    assert "the memory of cpu ran out; what was saved is whole" in answer.stderr
+    assert "--gradient-checkpointing, --ema-device cpu; --dry-run" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 def test_a_size_that_is_given_and_tried_is_refused() -> None:
