@@ -22,6 +22,7 @@ from pipeline.project import CONFIG_NAME, DATASET, Project, find_project, load_t
 from pipeline.settings import Json, as_json, nearest, option, resolve
 
 FRAMES = "frames"  # what extract makes, at the top of a project
+VIDEOS, IMAGES = "videos", "images"  # where episodes and screenshots are looked for first
 WAYS_IN = ("extract", "ingest")
 SOURCE_STAGES = ("dedupe", "tag", "identify", "caption", "arrange")
 TREE_STAGES = ("balance", "flatten", "check")
@@ -257,8 +258,8 @@ def find_inputs(root: Path, settings: Settings, tree: Path) -> tuple[Path | None
     for given in (settings.videos, settings.images):
         if given is not None and not given.is_dir():
             raise InputError(f"there is no folder {given}", hint="mend videos and images in [run]")
-    videos = _plain(settings.videos or root / "videos")
-    images = _plain(settings.images or root / "images")
+    videos = _plain(settings.videos or root / VIDEOS)
+    images = _plain(settings.images or root / IMAGES)
     found_videos = next((one for one in (videos, root) if holds(one, "video")), None)
     if settings.videos is not None and found_videos == root:
         found_videos = None

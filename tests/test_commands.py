@@ -139,7 +139,8 @@ def test_init_writes_every_setting_and_its_lines_are_valid(celforge: Celforge, t
 def test_init_makes_the_folder(celforge: Celforge, tmp_path: Path) -> None:
     answer = celforge("init", tmp_path / "new" / "my-anime")
     assert answer.exit_code == 0, answer.stderr
-    assert (tmp_path / "new" / "my-anime" / "celforge.toml").is_file()
+    names = {one.name for one in (tmp_path / "new" / "my-anime").iterdir()}
+    assert names == {".celforge", "celforge.toml", "images", "videos"}
     (tmp_path / "file").touch()
     assert celforge("init", tmp_path / "file").exit_code != 0
 
@@ -147,6 +148,7 @@ def test_init_makes_the_folder(celforge: Celforge, tmp_path: Path) -> None:
 def test_init_never_writes_over_a_file(celforge: Celforge, tmp_path: Path) -> None:
     (tmp_path / "celforge.toml").write_text("# mine")
     answer = celforge("init", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
     assert answer.exit_code == 2
     assert "nothing was written" in answer.stderr
     assert (tmp_path / "celforge.toml").read_text() == "# mine"

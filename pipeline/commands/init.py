@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from pipeline import console
+from pipeline.chain import IMAGES, VIDEOS
 from pipeline.characters import EXAMPLE, SUMMARY, CharacterSettings
 from pipeline.command_table import CHARACTERS_SECTION, COMMANDS, settings_classes
 from pipeline.errors import InputError
@@ -75,6 +76,9 @@ def _init(folder: Path) -> None:
         raise InputError(
             f"{path} is there already", hint="edit it, or move it away first; nothing was written"
         )
+    if not any(folder.iterdir()):
+        for name in (VIDEOS, IMAGES):
+            (folder / name).mkdir()
     (folder / STATE_FOLDER).mkdir(exist_ok=True)
     write_atomic(path, config_text())
     console.write(f"made: {path}")
