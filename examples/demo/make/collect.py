@@ -2,7 +2,7 @@
 
     python examples/demo/make/collect.py
 
-Takes scratch/models/base with the autoencoder of scratch/vae, whose decoder may have been trained further on, the
+Takes the last round of scratch/models with the autoencoder of scratch/vae, whose decoder may have been trained further on, the
 tagger of scratch/tagger and the judge. scratch/base.json is written by measure_base.py --card.
 """
 
@@ -23,7 +23,8 @@ def main() -> None:
     """Convert, copy, weigh."""
     shutil.rmtree(MODELS, ignore_errors=True)
     MODELS.mkdir()
-    models = load_models(str(WORK / "models" / "base" / "base"))
+    last = max((WORK / "models").glob("base*"), key=lambda path: int(path.name.removeprefix("base")))
+    models = load_models(str(last / last.name))
     models.vae = AutoencoderKL.from_pretrained(WORK / "vae")
     save_diffusers(models, MODELS / "base", torch.float16, {})
     shutil.copytree(WORK / "tagger", MODELS / "tagger")

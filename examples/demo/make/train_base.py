@@ -1,9 +1,10 @@
 """Train the demo's base model: `celforge train full` from random weights on drawings of random characters.
 
-    python examples/demo/make/train_base.py [--steps 6000] [--pictures 40000]
+    python examples/demo/make/train_base.py [--steps 4000] [--pictures 24000] [--round 2 --learning-rate 7e-4]
 
 Needs scratch/vae and scratch/text (train_vae.py, train_text_encoder.py). Writes scratch/set (drawings with captions of all their tags),
-scratch/start (the model with a random UNet, as a folder of diffusers) and scratch/models/base.
+scratch/start (the model with a random UNet, as a folder of diffusers) and scratch/models/base1. Each further round goes on from
+the one before, with a schedule of its own. Other options are those of `celforge train full`.
 """
 
 import argparse
@@ -71,13 +72,16 @@ def write_set(folder: Path, count: int) -> None:
 def main() -> int:
     """Draw, put together, train."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--pictures", type=int, default=40_000)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--pictures", type=int, default=24_000)
+    parser.add_argument("--round", type=int, default=1)
     arguments, others = parser.parse_known_args()
     (WORK / "celforge.toml").touch()
     write_set(WORK / "set", arguments.pictures)
     if not (WORK / "start").is_dir():
         write_start(WORK / "start")
+    name, before = f"base{arguments.round}", f"base{arguments.round - 1}"
+    base = WORK / "start" if arguments.round == 1 else WORK / "models" / before / before
     celforge = Path(sys.executable).with_name("celforge")
     preset = Path(__file__).with_name("base.toml")
     command = [
@@ -85,13 +89,13 @@ def main() -> int:
         "train",
         "full",
         "--name",
-        "base",
+        name,
         "--preset",
         preset,
         "--steps",
         str(arguments.steps),
     ]
-    command += ["--data", WORK / "set", "--base", WORK / "start", *others]
+    command += ["--data", WORK / "set", "--base", base, *others]
     return subprocess.run(command, cwd=WORK, check=False).returncode
 
 
