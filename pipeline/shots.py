@@ -62,21 +62,15 @@ class FrameWindow:
         self.num_pushed = 0
         self._window: deque[Measured] = deque(maxlen=2 * LOOK_AHEAD + 2)
         self._noises: deque[float] = deque(maxlen=NOISE_FRAMES)
-
-    @property
-    def noise(self) -> float:
-        """Median box change between calm frames of the newest scene, in levels.
-
-        Of the calmest quarter of frames, as what moves or fades is no noise.
-        """
-        if not self._noises:
-            return 0.0
-        return min(MOST_NOISE_LEVELS, sorted(self._noises)[len(self._noises) // 4])
+        self.noise = 0.0  # median box change between calm frames of the newest scene, in levels
 
     def push(self, sample: Sample) -> None:
         """Take the next frame in."""
         self._window.append(self._measure(sample))
         self.num_pushed += 1
+        # of the calmest quarter of frames, as what moves or fades is no noise
+        calm = sorted(self._noises)[len(self._noises) // 4] if self._noises else 0.0
+        self.noise = min(MOST_NOISE_LEVELS, calm)
 
     def _measure(self, sample: Sample) -> Measured:
         coarse = halved(sample.grid)

@@ -25,6 +25,7 @@ from pipeline.episodes import (
 )
 from pipeline.errors import InputError, SettingsError
 from pipeline.job import Failure, Job, Report
+from pipeline.many_objects import many_objects
 from pipeline.plan import Action, Drop, Move, Plan, SetFact, SetOutcome
 from pipeline.scan import note_made
 from pipeline.settings import Json, as_json, digest, option
@@ -89,6 +90,7 @@ class Settings:
     )
 
 
+@many_objects()  # also while libraries load
 def run(job: Job, settings: Settings) -> Report:
     """Extract every video below the job's folder, and put the frames in their place."""
     check(settings)
