@@ -107,9 +107,13 @@ class _LogCounter:
         self._said_at = now
         rate = self._done / (now - self._started)
         of = "" if self._total is None else f" of {self._total:,}"
-        left = "" if self._total is None else f", {(self._total - self._done) / rate / 60:.1f} min left"
+        left = "" if self._total is None else f", {_time_left((self._total - self._done) / rate)} left"
         done = f"{self._done:,}"
         LOG.info("%s: %s%s %ss, %.3g/s%s%s", self._title, done, of, self._unit, rate, left, self._text)
+
+
+def _time_left(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def set_up_logging(*, verbose: bool, quiet: bool) -> None:

@@ -267,7 +267,7 @@ class Removal:
         dropped = sum(len(group.cells) for _, group in self._sheet)
         summary = (
             f"{len(self._sheet):,} groups, {dropped:,} pictures; those that differ most come first. "
-            "Green stays; red goes to .celforge/dropped/, and `celforge undo` brings it back."
+            "Green stays; red goes to .celforge/dropped/. To bring it back: celforge undo"
         )
         ordered = [group for _, group in sorted(self._sheet, key=lambda one: -one[0])]
         return write_sheet(path, f"Near-duplicates in {self.job.folder.name}", summary, ordered)

@@ -8,6 +8,7 @@ and a cross-fade only show afterwards. The same samples always give the same dec
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.grids import (
     BoxSums,
     FloatGrid,
     Grid,
-    excess,
+    changes_less,
     is_flat,
     is_same,
     motion_extent,
@@ -34,8 +35,8 @@ FLASH_FRAMES = 4  # a flat picture between two cuts, no longer than this, is a f
 ANCHOR_FRAMES = 4  # first frames of a run, whose mean it is measured against
 MOST_PENDING = 8  # short pictures waiting; each holds a full frame
 PENDING_S = 1.0
-SLOW_EXCESS = 2.0  # of the frame after a run: what goes over into the next picture bit by bit is less
-DRIFT_EXCESS = 0.6  # of the last frame of a run over its first ones, where a camera moves slowly
+SLOW_EXCESS = Fraction(2)  # of the frame after a run: what goes over into the next picture bit by bit is less
+DRIFT_EXCESS = Fraction(3, 5)  # of the last frame of a run over its first ones, where a camera moves slowly
 MOVE_EXTENT = 0.15  # of the picture: a camera move that shows enough that is new
 
 Skippable = Literal["black", "white", "title", "flash", "fade"]
@@ -85,6 +86,7 @@ class _Run:
     held_s: float = 0.0
     last: Grid | None = None
     thumb: FloatGrid | None = None  # once it waits
+    most_tolerated: int = 0  # of any box, the same
 
     @property
     def is_fading(self) -> bool:
@@ -180,7 +182,7 @@ class FrameChooser:
         run = self._run
         belongs = run is not None and run.is_flash == is_flash and is_same(run.grid, one.grid, run.tolerated)
         if not belongs or run is None:
-            ends_slowly = run is not None and excess(run.grid, one.grid, run.tolerated) < SLOW_EXCESS
+            ends_slowly = run is not None and changes_less(run.grid, one.grid, run.tolerated, SLOW_EXCESS)
             self._close_run(one.sample.time_s, ends_slowly=ends_slowly)
             tolerated = tolerance(one.grid, self._window.noise, self.rules.base_levels)
             time_s = one.sample.time_s
@@ -262,7 +264,7 @@ class FrameChooser:
         end by a leap. Of the last run before a cut the one before it tells.
         """
         assert self._shot is not None
-        if run.last is None or excess(run.grid, run.last, run.tolerated) <= DRIFT_EXCESS:
+        if run.last is None or changes_less(run.grid, run.last, run.tolerated, DRIFT_EXCESS):
             return False
         newest = self._shot.newest
         return run.ends_slowly or (run.begins_slowly and newest is not None and newest.drifts)
@@ -287,7 +289,7 @@ class FrameChooser:
         """
         shot = self._shot
         assert shot is not None
-        grid, run.thumb = run.grid, thumb(run.grid)
+        grid, run.thumb, run.most_tolerated = run.grid, thumb(run.grid), int(run.tolerated.max())
         for other in shot.pending:
             settles = (
                 other is shot.newest and run.begins_slowly and not (other.begins_slowly or run.ends_slowly)
@@ -411,7 +413,7 @@ def _most_crowded(decisions: Sequence[Decision]) -> _Crowded:
 def _may_be_same(run: _Run, thumb: FloatGrid) -> bool:
     """Quick to say no: a part of a thumb cannot differ by more than the worst box in it."""
     assert run.thumb is not None
-    return bool(np.abs(run.thumb - thumb).max() * BOX_AREA <= run.tolerated.max() + BOX_AREA)
+    return bool(np.abs(run.thumb - thumb).max() * BOX_AREA <= run.most_tolerated + BOX_AREA)
 
 
 def _worth(run: _Run) -> tuple[float, float]:

@@ -6,6 +6,7 @@ several times faster than means in floats. A cell is 6 px of a 1080p frame, a bo
 smaller than a mouth in a close-up.
 """
 
+from fractions import Fraction
 from typing import TypeAlias
 
 import numpy as np
@@ -68,9 +69,14 @@ def tolerance(grid: Grid, noise_levels: float, base_levels: float = BASE_LEVELS)
     return cv2.addWeighted(sums, EDGE_SHARE, sums, 0.0, anywhere)  # type: ignore[return-value]
 
 
-def excess(a: Grid, b: Grid, tolerated: BoxSums) -> float:
-    """Largest box change as a multiple of what is tolerated there; up to 1 the pictures are the same."""
-    return float((box_change(a, b) / tolerated).max())
+def changes_less(a: Grid, b: Grid, tolerated: BoxSums, times: Fraction) -> bool:
+    """Say whether every box changes by less than so many times what is tolerated there.
+
+    Args:
+        times: with terms up to 5, as integers of 16 bits are compared.
+    """
+    change = box_change(a, b)
+    return bool((change * np.uint16(times.denominator) < tolerated * np.uint16(times.numerator)).all())
 
 
 def is_same(a: Grid, b: Grid, tolerated: BoxSums) -> bool:

@@ -18,6 +18,7 @@ from pipeline.grids import (
     variance_of_difference,
 )
 
+COARSE_CELLS = 160  # across, about: enough to tell scenes apart
 LOOK_AHEAD = 6  # frames seen before one is decided on
 CUT_DISTANCE = 0.45  # structure distance of neighbouring frames; pans stay below 0.3
 FADE_MONOTONY = 0.9  # net change over summed change in a window; 1 is a pure fade, pans stay below 0.8
@@ -42,7 +43,7 @@ class Measured:
     """A sample with what sets it apart from the one before."""
 
     sample: Sample
-    coarse: Grid  # of half as many cells across: enough to tell scenes apart
+    coarse: Grid  # of about `COARSE_CELLS`
     mean: float
     variance: float
     change: float = 0.0  # mean absolute difference to the frame before, levels
@@ -62,24 +63,18 @@ class FrameWindow:
         self.num_pushed = 0
         self._window: deque[Measured] = deque(maxlen=2 * LOOK_AHEAD + 2)
         self._noises: deque[float] = deque(maxlen=NOISE_FRAMES)
-
-    @property
-    def noise(self) -> float:
-        """Median box change between calm frames of the newest scene, in levels.
-
-        Of the calmest quarter of frames, as what moves or fades is no noise.
-        """
-        if not self._noises:
-            return 0.0
-        return min(MOST_NOISE_LEVELS, sorted(self._noises)[len(self._noises) // 4])
+        self.noise = 0.0  # median box change between calm frames of the newest scene, in levels
 
     def push(self, sample: Sample) -> None:
         """Take the next frame in."""
         self._window.append(self._measure(sample))
         self.num_pushed += 1
+        # of the calmest quarter of frames, as what moves or fades is no noise
+        calm = sorted(self._noises)[len(self._noises) // 4] if self._noises else 0.0
+        self.noise = min(MOST_NOISE_LEVELS, calm)
 
     def _measure(self, sample: Sample) -> Measured:
-        coarse = halved(sample.grid)
+        coarse = sample.grid if sample.grid.shape[1] < 1.5 * COARSE_CELLS else halved(sample.grid)
         one = Measured(sample, coarse, *mean_and_variance(coarse))
         if not self._window:
             return one

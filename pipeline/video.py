@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 GRID_WIDTH_CELLS = 320
+LEAST_CELL_PX = (
+    2  # a box of 5 cells is wider then than a coded block of 8 px, whose errors even out in its mean
+)
 DETAIL_ROW_STEP = 9  # rows that a grid of 1080 lines reads too
 MOST_CHANNELS = 4  # of an OpenCV transform
 MISSING_S = 0.5  # decoded that much less than the stream says: truncated
@@ -77,13 +80,14 @@ class VideoFrame:
         Half of the rows of a cell are read, which halves the cost and keeps the noise low.
 
         Args:
-            width_cells: cells across, about; a cell is a whole number of pixels.
+            width_cells: cells across, about; a cell has a whole number of pixels, at least `LEAST_CELL_PX`.
         """
         import cv2
 
         luma = self.luma()
         height_px, width_px = luma.shape
-        cell_px = max(1, round(width_px / width_cells))
+        cell_px = max(LEAST_CELL_PX, round(width_px / width_cells))
+        cell_px = max(1, min(cell_px, width_px, height_px))
         size = (width_px // cell_px, height_px // cell_px)
         rows = luma[: size[1] * cell_px : max(1, cell_px // 2), : size[0] * cell_px]
         num_pairs = cell_px // 2

@@ -25,6 +25,7 @@ from pipeline.episodes import (
 )
 from pipeline.errors import InputError, SettingsError
 from pipeline.job import Failure, Job, Report
+from pipeline.many_objects import many_objects
 from pipeline.plan import Action, Drop, Move, Plan, SetFact, SetOutcome
 from pipeline.scan import note_made
 from pipeline.settings import Json, as_json, digest, option
@@ -89,6 +90,7 @@ class Settings:
     )
 
 
+@many_objects()  # also while libraries load
 def run(job: Job, settings: Settings) -> Report:
     """Extract every video below the job's folder, and put the frames in their place."""
     check(settings)
@@ -103,10 +105,10 @@ def run(job: Job, settings: Settings) -> Report:
     results = _extract_all(job, videos, settings, key)
     plan = _plan(job, results, settings, digest(key))
     report = job.apply(Plan("extract", plan.actions))
+    report.counts.clear()  # of videos and frames together; the values tell them apart
     if not job.is_dry_run:
         plan.clean()
         note_made(job.catalog, job.project, plan.placed)
-        report.counts = job.report().counts
     report.values.update(plan.summary())
     report.made += plan.folders
     return report
@@ -311,6 +313,7 @@ class Publishing:
         if "skipped" in result:
             self.job.warn(f"{video.relative}: {result['skipped']}; skipped")
             self.job.settle(video, "dropped", str(result["skipped"]))
+            self.counts["videos_passed_over"] += 1
             return
         settle_video(self.job, video, result["problems"])
         self.counts["videos"] += 1
@@ -385,7 +388,10 @@ class Publishing:
         return {
             **self.counts,
             "kept_as": dict(self.kept_as.most_common()),
-            "dropped_as": dict(self.dropped_as.most_common()),
+            "dropped_as": {
+                "more of a held picture" if reason == "held" else reason: number
+                for reason, number in self.dropped_as.most_common()
+            },
         }
 
 
