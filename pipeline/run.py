@@ -35,7 +35,7 @@ from pipeline.errors import ExitCode, InterruptedRunError, LockedError, Pipeline
 from pipeline.project import Project
 
 NUMBERS: Mapping[str, Mapping[str, str]] = {  # of a stage's report, what its line shows, and as what
-    "extract": {"frames_kept": "frames kept", "frames_in_place": "in place"},
+    "extract": {"videos": "videos read", "frames_kept": "frames kept", "frames_in_place": "in place"},
     "arrange": {"in_the_tree": "in the tree"},
     "balance": {"images": "images", "images_seen_in_an_epoch": "seen in an epoch"},
     "check": {"found": ""},
@@ -44,7 +44,6 @@ NUMBERS: Mapping[str, Mapping[str, str]] = {  # of a stage's report, what its li
 }
 KEPT: Mapping[str, str] = {  # what a file that a stage is done with means to a person
     "ingest": "pictures read",
-    "extract": "videos read",
     "tag": "pictures tagged",
     "identify": "pictures looked at",
     "caption": "captions in place",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pipeline.picture_memory import SignatureIndex
 
 HAS_PLAN = True
-VERSION = 1  # of the way frames are chosen
+VERSION = 2  # of the way frames are chosen
 FRAMES_FOLDER = "frames"
 FRAME_SOURCE = "source"  # fact of a frame: where it comes from
 KEPT_ELSEWHERE = "kept in another episode"
