@@ -20,7 +20,7 @@ from trainers.objectives import objective_problems, trained_diffusion, trained_r
 from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
-from trainers.prompts import read_prompts
+from trainers.prompts import Prompt, read_prompts
 from trainers.regularisation import read_data
 from trainers.run_folder import RunFolder
 from trainers.samples import sized
@@ -53,12 +53,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     said = facts.models.diffusion
     facts.models.diffusion = trained_diffusion(settings, said)
     trained_range(settings, said.num_train_timesteps)  # refuses what the model has not
-    prompts = read_prompts(settings.prompts) if settings.prompts else []
-    if settings.guidance_rescale:
-        prompts = [
-            replace(one, guidance_rescale=settings.guidance_rescale) if one.guidance_rescale is None else one
-            for one in prompts
-        ]
+    prompts = _prompts(settings)
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
     data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
@@ -93,6 +88,13 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     prepared.problems += craft_notes(settings, prepared.total_steps, resolved.sources)
     _refuse_full_disk(prepared)
     return prepared
+
+
+def _prompts(settings: Settings) -> list[Prompt]:
+    """Those to draw, with the setting's guidance rescale where they do not say it."""
+    prompts = read_prompts(settings.prompts) if settings.prompts else []
+    share = settings.guidance_rescale or None
+    return [replace(one, guidance_rescale=share) if one.guidance_rescale is None else one for one in prompts]
 
 
 def _models_folder(project: Project) -> Path:
