@@ -77,6 +77,7 @@ def draw(
                 models = load_models(given, vae=plan.settings.vae, state_folder=state_folder)
                 if models.source.sha256 != sha256:
                     raise DeviceError(f"{given} changed while it was read", hint="run the command again")
+                models.diffusion = todo[0].column.base.facts.models.diffusion
                 for module in (models.unet, models.text_encoder, models.vae):
                     nn.Module.to(module.requires_grad_(False), device)
                 for path, prompt, image, cell in _drawn(plan, todo, models, device, pictures, interruption):

@@ -66,6 +66,20 @@ class ModelFile:
         return self.kind != "full"
 
     @property
+    def predicts(self) -> str:
+        """What it was trained to predict, "epsilon" or "v_prediction"; empty where nobody says it."""
+        is_v = self.metadata.get("ss_v_parameterization") == "True"
+        said = self.metadata.get("modelspec.prediction_type", "")
+        if is_v or said in ("v", "v_prediction"):
+            return "v_prediction"
+        return said if said == "epsilon" else ""
+
+    @property
+    def is_zero_terminal_snr(self) -> bool:
+        """Whether it was trained so, as far as it says."""
+        return self.metadata.get("ss_zero_terminal_snr") == "True"
+
+    @property
     def order(self) -> tuple[int, str, float, str]:
         """Place among the columns: kind, run, step."""
         step = float("inf") if self.step is None else self.step

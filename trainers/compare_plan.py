@@ -13,6 +13,7 @@ from trainers.compare_models import SHOWN_KINDS, ModelFile, find_models
 from trainers.compare_settings import Settings
 from trainers.model_files import locate, part_files, sha256_of_files
 from trainers.models import BaseFacts, inspect_base
+from trainers.objectives import asked_diffusion
 from trainers.prompts import Prompt, read_prompts
 from trainers.samplers import SAMPLERS, canonical_name
 from trainers.samples import sized
@@ -113,7 +114,7 @@ def make_plan(settings: Settings, project: Project, models_folder: Path, precisi
     state_folder = project.state_folder if project.state_folder.is_dir() else None
     bases = _Bases(settings, project, state_folder)
     columns = list(_columns(settings, found.files, bases, found.failures, bool(settings.models)))
-    problems: list[str] = []
+    problems = list(_mismatches(columns))
     clip_skip = settings.clip_skip or _of_runs(found.files, "clip_skip", 1, "--clip-skip", problems)
     max_tokens = settings.max_tokens or _of_runs(found.files, "max_tokens", 75, "--max-tokens", problems)
     rows = list(_rows(settings, _prompts(settings, project, found.files)))
@@ -153,6 +154,8 @@ class _Bases:
         """A base; the same object for the same weights."""
         if given not in self._known:
             facts = inspect_base(given, vae=self._settings.vae, state_folder=self._state_folder)
+            models = facts.models
+            models.diffusion = asked_diffusion(self._settings, models.diffusion)
             sha256 = sha256_of_files([path for path, _ in facts.files])
             same = (one for one in self._known.values() if one.sha256 == sha256)
             name = Path(facts.models.source.name).name.removesuffix(".safetensors")
@@ -207,6 +210,28 @@ def _columns(
             yield Column(bases.look(str(model.path)), model)
 
 
+def _mismatches(columns: Sequence[Column]) -> Iterator[str]:
+    """Adapters on a base that predicts something else than what they were trained by, each once."""
+    told: set[tuple[str, str]] = set()
+    for base, model in ((one.base, one.model) for one in columns):
+        if model is None or not model.is_adapter or (base.sha256, model.sha256) in told:
+            continue
+        told.add((base.sha256, model.sha256))
+        here, trained = base.facts.models.diffusion, model.predicts
+        if trained and trained != here.prediction_type:
+            flag = "v" if trained == "v_prediction" else "epsilon"
+            yield (
+                f"{model.path.name} was trained by {trained}, and {base.name} is drawn by "
+                f"{here.prediction_type}: they do not go together; if the base is such a model: "
+                f"--prediction {flag}"
+            )
+        elif model.is_zero_terminal_snr and not here.is_zero_terminal_snr:
+            yield (
+                f"{model.path.name} was trained at zero-terminal SNR, and {base.name} is not drawn so: "
+                "--zero-terminal-snr on"
+            )
+
+
 def _of_runs(files: Sequence[ModelFile], name: str, default: int, flag: str, problems: list[str]) -> int:
     """A setting of the runs, the first's where they differ."""
     values = [int(one.run.settings[name]) for one in files if one.run.settings.get(name)]
@@ -240,6 +265,8 @@ def _rows(settings: Settings, prompts: Sequence[Prompt]) -> Iterator[Prompt]:
     changes = {name: value for name, value in changes.items() if value}
     if settings.guidance is not None:
         changes["guidance"] = settings.guidance
+    if settings.guidance_rescale is not None:
+        changes["guidance_rescale"] = settings.guidance_rescale
     for prompt in prompts:
         for seed in settings.seed or (prompt.seed or 0,):
             yield replace(prompt, **changes, seed=seed)
@@ -264,4 +291,9 @@ def _key(column: Column, prompt: Prompt, shared: Mapping[str, Any]) -> str:
         **{"width_px": prompt.width_px, "height_px": prompt.height_px, "sampler": prompt.sampler},
         **{"steps": prompt.steps, "guidance": prompt.guidance},
     }
+    diffusion = column.base.facts.models.diffusion
+    if prompt.guidance_rescale:
+        words["guidance_rescale"] = prompt.guidance_rescale
+    if diffusion.prediction_type != "epsilon" or diffusion.is_zero_terminal_snr:
+        words["predicts"] = [diffusion.prediction_type, diffusion.is_zero_terminal_snr]
     return digest(words)[:KEY_DIGITS]

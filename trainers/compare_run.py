@@ -120,6 +120,8 @@ def _report(plan: Plan, missing: int) -> dict[str, Any]:
             {
                 "base": one.base.given,
                 "base_sha256": one.base.sha256,
+                "prediction_type": one.base.facts.models.diffusion.prediction_type,
+                "zero_terminal_snr": one.base.facts.models.diffusion.is_zero_terminal_snr,
                 "model": None if one.model is None else str(one.model.path),
                 "sha256": None if one.model is None else one.model.sha256,
                 "kind": "base" if one.model is None else one.model.kind,
@@ -135,6 +137,7 @@ def _report(plan: Plan, missing: int) -> dict[str, Any]:
         "pictures": len(plan.pictures()),
         "missing": missing,
         "drawn": 0,
+        "problems": list(plan.problems),
         "failures": [{"path": str(path), "reason": sentence} for path, sentence in plan.failures],
         "made": [],
     }

@@ -60,6 +60,19 @@ class Settings:
     guidance: float | None = option(
         None, "Guidance scale of every picture; as the prompt says when left out.", min=0, max=100
     )
+    guidance_rescale: float | None = option(
+        None,
+        "How far guidance is brought back to the contrast of the prompt alone, for models of zero-terminal "
+        "SNR; 0.7 is usual. As the prompt says when left out.",
+        min=0,
+        max=1,
+    )
+    prediction: Literal["model", "epsilon", "v"] = option(
+        "model", "What bases and checkpoints predict: as they say, the noise, or the velocity v."
+    )
+    zero_terminal_snr: Literal["model", "on", "off"] = option(
+        "model", "Whether their noise schedule ends at noise alone: as they say, or you."
+    )
     clip_skip: int = option(
         0, "Layer of the text encoder from the end; as the run was trained when 0, else 1.", min=0, max=12
     )

@@ -29,6 +29,11 @@ class EmaSettings:
         "Save the average beside the weights, as NAME-ema, or instead of them.",
         affects_result=False,
     )
+    ema_validation: bool = option(
+        True,
+        "Validate the average, where there is one, instead of the weights that learn.",
+        affects_result=False,
+    )
     ema_samples: bool = option(
         True, "Draw samples with the average, where there is one.", affects_result=False
     )

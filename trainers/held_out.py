@@ -1,8 +1,9 @@
 """Which pictures are held out from training, and which of them are measured.
 
 A picture is held out when a hash of its content, as a number from 0 to 1, is below the share. So a picture
-that was held out once stays so whatever is added, and of two files of one content both are. A concept is a
-character where the folders name characters, else a folder; a picture of two characters counts for both.
+that was held out once stays so whatever is added, and of two files of one content both are. Frames of one
+shot of a video are held out together, by a hash of the shot: most of them show one held picture. A concept is
+a character where the folders name characters, else a folder; a picture of two characters counts for both.
 """
 
 import hashlib
@@ -16,13 +17,14 @@ from pipeline.errors import InputError, SettingsError
 from pipeline.layouts.character_folders import names_of_folder
 from pipeline.report import Failure
 from trainers.dataset import Example, TrainingData, read_training_data
+from trainers.shots import shots_of
 from trainers.train_settings import Settings
 
 DIGITS = 16  # hexadecimal, of the hash
 
 
 def place_of(content: str) -> float:
-    """A picture's place from 0 to 1, by its content alone."""
+    """A picture's place from 0 to 1, by its content alone, or by its shot."""
     digest = hashlib.sha256(f"held out {content}".encode()).hexdigest()[:DIGITS]
     return float(int(digest, 16) / 16**DIGITS)
 
@@ -86,8 +88,12 @@ def hold_out(
     if settings.validation_data is not None:
         held = _named(data, settings.validation_data, settings, count_tokens)
     elif settings.validation_share:
-        share = settings.validation_share
-        held = [one for one in data.examples if place_of(one.content) < share and not one.terms.is_reg]
+        share, shots = settings.validation_share, shots_of(data.root, data.examples)
+        held = [
+            one
+            for one in data.examples
+            if place_of(shots.get(one.content, one.content)) < share and not one.terms.is_reg
+        ]
         if not held:
             raise SettingsError(
                 f"a validation_share of {settings.validation_share:g} holds out none of "

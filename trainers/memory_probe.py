@@ -14,7 +14,6 @@ import torch
 from pipeline.console import LOG
 from pipeline.files import format_bytes
 from trainers.loop import Run, batch_loss
-from trainers.optimizers import traits_of
 from trainers.parts import cut, is_out_of_memory
 from trainers.prepared import Prepared, available_bytes
 
@@ -104,7 +103,7 @@ def choose_parts(run: Run, prepared: Prepared) -> None:
         peak_of(device),
         most=settings.batch_size,
         limit_bytes=limit_of(device, available_bytes(device)),
-        later_bytes=prepared.num_trainable * traits_of(settings.optimizer).state_bytes,
+        later_bytes=prepared.optimizer_bytes,
     )
     if device.type == "cuda":
         torch.cuda.empty_cache()

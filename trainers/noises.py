@@ -30,12 +30,16 @@ def batch_noise(settings: ObjectiveSettings, latents: Tensor, seed: int, number:
 def input_noise(settings: ObjectiveSettings, noise: Tensor, seed: int, number: int) -> Tensor | None:
     """The noise in the input, noise + gamma * xi; None where it is that of the target.
 
-    Ning et al. 2023, arXiv:2301.11706, algorithm 1.
+    Ning et al. 2023, arXiv:2301.11706, algorithm 1. With a random strength gamma is drawn from 0 to what is
+    asked for, one for each picture.
     """
     if not settings.ip_noise_gamma:
         return None
     other = draws.normal(tuple(noise.shape), "input noise", seed, number).to(noise.device)
-    return noise + settings.ip_noise_gamma * other
+    strength = torch.full((len(noise), 1, 1, 1), settings.ip_noise_gamma)
+    if settings.ip_noise_random:
+        strength = strength * draws.uniform((len(noise), 1, 1, 1), "input noise strength", seed, number)
+    return noise + strength.to(noise.device) * other
 
 
 def _shifted(settings: ObjectiveSettings, noise: Tensor, latents: Tensor, seed: int, number: int) -> Tensor:

@@ -60,6 +60,9 @@ class ObjectiveSettings:
     ip_noise_gamma: float = option(
         0.0, "Disturb the noise in the input, not in the target, by so much; 0.1 is usual.", min=0, max=1
     )
+    ip_noise_random: bool = option(
+        False, "Draw the strength of that between 0 and --ip-noise-gamma for each picture."
+    )
     min_timestep: int = option(0, "First timestep that is drawn.", min=0)
     max_timestep: int = option(0, "Timesteps from this one on are not drawn; 0 draws all.", min=0)
     timestep_distribution: Literal["uniform", "logit-normal", "mode"] = option(
@@ -129,6 +132,11 @@ class ObjectiveSettings:
                     f"{name} changes the offset of the noise, and there is none",
                     hint=f"give --noise-offset 0.05 beside it, or leave {flag} out",
                 )
+        if self.ip_noise_random and not self.ip_noise_gamma:
+            raise SettingsError(
+                "ip_noise_random changes the noise of the input, and there is none",
+                hint="give --ip-noise-gamma 0.1 beside it, or leave --ip-noise-random out",
+            )
         if self.masked_loss == "files" and self.masks is None:
             raise SettingsError("masked_loss = files needs their folder", hint="give --masks FOLDER")
         if self.max_timestep and self.min_timestep >= self.max_timestep:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -100,6 +100,27 @@ def trained_range(settings: ObjectiveSettings, num_train: int) -> tuple[int, int
     return settings.min_timestep, end
 
 
+class AskedDiffusion(Protocol):
+    """What a person says of a model that may not say it itself."""
+
+    @property
+    def prediction(self) -> str:
+        """One of "model", "epsilon" and "v"."""
+
+    @property
+    def zero_terminal_snr(self) -> str:
+        """One of "model", "on" and "off"."""
+
+
+def asked_diffusion(settings: AskedDiffusion, diffusion: Diffusion) -> Diffusion:
+    """How a model is noised and what it predicts, as a person says, else as the model does."""
+    prediction = _PREDICTIONS.get(settings.prediction, diffusion.prediction_type)
+    is_zero = diffusion.is_zero_terminal_snr
+    if settings.zero_terminal_snr != "model":
+        is_zero = settings.zero_terminal_snr == "on"
+    return replace(diffusion, prediction_type=prediction, is_zero_terminal_snr=is_zero)
+
+
 def trained_diffusion(settings: ObjectiveSettings, diffusion: Diffusion) -> Diffusion:
     """How the model is noised and what it predicts in this run, and so in every file that it saves.
 
@@ -109,17 +130,14 @@ def trained_diffusion(settings: ObjectiveSettings, diffusion: Diffusion) -> Diff
     Raises:
         SettingsError: the noise shall be predicted where there is nothing else.
     """
-    prediction = _PREDICTIONS.get(settings.prediction, diffusion.prediction_type)
-    is_zero = diffusion.is_zero_terminal_snr
-    if settings.zero_terminal_snr != "model":
-        is_zero = settings.zero_terminal_snr == "on"
-    if is_zero and prediction == "epsilon":
+    trained = asked_diffusion(settings, diffusion)
+    if trained.is_zero_terminal_snr and trained.prediction_type == "epsilon":
         raise SettingsError(
             "with zero-terminal SNR the last timestep is noise alone, which a model that predicts noise can "
             "only repeat",
             hint="train it to predict v: --prediction v; or give --zero-terminal-snr off",
         )
-    return replace(diffusion, prediction_type=prediction, is_zero_terminal_snr=is_zero)
+    return trained
 
 
 def objective_problems(
@@ -171,7 +189,8 @@ def _words(settings: ObjectiveSettings) -> Iterator[tuple[str, object]]:
     yield f"noise offset {strength}{settings.noise_offset:g}", settings.noise_offset
     yield f"adaptive by {settings.adaptive_noise_scale:g}", settings.adaptive_noise_scale
     yield f"pyramid noise {settings.pyramid_noise} x {settings.pyramid_discount:g}", settings.pyramid_noise
-    yield f"input noise {settings.ip_noise_gamma:g}", settings.ip_noise_gamma
+    strength = "up to " if settings.ip_noise_random else ""
+    yield f"input noise {strength}{settings.ip_noise_gamma:g}", settings.ip_noise_gamma
     first, end = settings.min_timestep, settings.max_timestep
     yield f"timesteps from {first}" + (f" to below {end}" if end else ""), first or end
     yield f"{settings.timestep_distribution} timesteps", settings.timestep_distribution != "uniform"
@@ -198,6 +217,7 @@ def objective_metadata(settings: ObjectiveSettings, diffusion: Diffusion) -> dic
         "ss_multires_noise_iterations": settings.pyramid_noise or None,
         "ss_multires_noise_discount": settings.pyramid_discount if settings.pyramid_noise else None,
         "ss_ip_noise_gamma": settings.ip_noise_gamma or None,
+        "ss_ip_noise_gamma_random_strength": settings.ip_noise_random or None,
         "ss_loss_type": settings.loss.replace("-", "_"),
         "ss_huber_schedule": settings.huber_schedule if has_bound else None,
         "ss_huber_c": settings.huber_c if has_bound else None,

@@ -17,7 +17,8 @@ The decay of weights of all of them is decoupled: beside the step each weight lo
 import ast
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,27 +35,49 @@ class Traits:
 
     Args:
         state_bytes: of one trainable number in its memory.
+        factored: means of rows and columns kept for each matrix, in place of numbers of their own.
+        scratch_numbers: in fp32, that a step takes for a while for each number of a weight.
         sees_matrices: it looks at rows and columns, so that it must be given each matrix by itself.
         is_alike: it steps everything with one learning rate.
     """
 
     state_bytes: int
+    factored: int = 0
+    scratch_numbers: float = 0.0
     sees_matrices: bool = False
     is_alike: bool = False
+
+    def memory_bytes(self, shapes: Iterable[Sequence[int]]) -> int:
+        """Of its memory of weights of these shapes.
+
+        Means of a weight of more than two dimensions are over its last two, as of Adafactor of transformers:
+        of a 3 x 3 kernel they are hardly less than the weight.
+        """
+        total = 0
+        for shape in shapes:
+            numbers = math.prod(shape)
+            total += numbers * self.state_bytes
+            if self.factored and len(shape) >= 2:
+                total += 4 * self.factored * (numbers // shape[-1] + numbers // shape[-2])
+            elif self.factored:
+                total += 4 * numbers
+        return total
 
 
 KNOWN: Mapping[str, Traits] = {
     "adamw": Traits(8),
-    "adamw8bit": Traits(2),
-    "adafactor": Traits(1, sees_matrices=True),
-    "came": Traits(5, sees_matrices=True),
-    "lion": Traits(4),
-    "lion8bit": Traits(1),
-    "muon": Traits(8, sees_matrices=True),
-    "prodigy": Traits(16, is_alike=True),
-    "schedule-free-adamw": Traits(8),
+    "adamw8bit": Traits(2, scratch_numbers=5),
+    "adafactor": Traits(0, factored=1, scratch_numbers=2.7, sees_matrices=True),
+    "came": Traits(4, factored=2, scratch_numbers=2.7, sees_matrices=True),
+    "lion": Traits(4, scratch_numbers=1),
+    "lion8bit": Traits(1, scratch_numbers=5),
+    "muon": Traits(8, scratch_numbers=3, sees_matrices=True),
+    "prodigy": Traits(16, scratch_numbers=2, is_alike=True),
+    "schedule-free-adamw": Traits(8, scratch_numbers=1),
 }
-UNKNOWN = Traits(8, sees_matrices=True)  # a class of one's own: nothing is known, so it gets each matrix
+UNKNOWN = Traits(
+    8, scratch_numbers=2, sees_matrices=True
+)  # a class of one's own: nothing is known, so it gets each matrix
 _PACKAGE_CLASSES = {
     "came": "CAME",
     "lion": "Lion",

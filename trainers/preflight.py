@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trainers.objectives import objective_problems, trained_diffusion, trained_r
 from trainers.optimizers import check_optimizer, parse_arguments
 from trainers.precision import choose_device, choose_precision
 from trainers.prepared import Prepared, available_bytes
-from trainers.prompts import read_prompts
+from trainers.prompts import Prompt, read_prompts
 from trainers.regularisation import read_data
 from trainers.run_folder import RunFolder
 from trainers.samples import sized
@@ -52,14 +53,14 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     said = facts.models.diffusion
     facts.models.diffusion = trained_diffusion(settings, said)
     trained_range(settings, said.num_train_timesteps)  # refuses what the model has not
-    prompts = read_prompts(settings.prompts) if settings.prompts else ()
+    prompts = _prompts(settings)
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
     data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
     data, held_out = hold_out(data, settings, count_tokens=facts.models.tokenizer.count)
     data = balanced(data, settings)
     _refuse_odd_sizes(data, facts)
-    sizes = model_sizes(settings, facts, data.examples, precision)
+    sizes = model_sizes(settings, facts, data.examples, precision, device.type)
     prepared = Prepared(
         settings=settings,
         sources=resolved.sources,
@@ -73,6 +74,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         precision=precision,
         prompts=prompts,
         num_trainable=sizes.num_trainable,
+        optimizer_bytes=sizes.optimizer_bytes,
         num_layers=sizes.num_layers,
         block_rows=sizes.block_rows,
         file_bytes=sizes.file_bytes,
@@ -86,6 +88,13 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     prepared.problems += craft_notes(settings, prepared.total_steps, resolved.sources)
     _refuse_full_disk(prepared)
     return prepared
+
+
+def _prompts(settings: Settings) -> list[Prompt]:
+    """Those to draw, with the setting's guidance rescale where they do not say it."""
+    prompts = read_prompts(settings.prompts) if settings.prompts else []
+    share = settings.guidance_rescale or None
+    return [replace(one, guidance_rescale=share) if one.guidance_rescale is None else one for one in prompts]
 
 
 def _models_folder(project: Project) -> Path:
@@ -155,6 +164,9 @@ def _problems(prepared: Prepared) -> Iterator[str]:
             f"no picture of {', '.join(missing[:10])} is held out, so validation says nothing of it: raise "
             "--validation-share, or name pictures by --validation-data"
         )
+    is_zero_snr = prepared.facts.models.diffusion.is_zero_terminal_snr
+    if is_zero_snr and any(one.guidance > 1 and not one.guidance_rescale for one in prepared.prompts):
+        yield "guidance makes pictures of zero-terminal SNR too bright or dark: --guidance-rescale 0.7"
     if settings.prompts is None:
         yield "nothing is drawn on the way: give --prompts FILE to see it learn"
     if prepared.device.type == "cpu" and sum(prepared.facts.num_parameters.values()) > SMALL_MODEL:

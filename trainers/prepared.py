@@ -21,12 +21,11 @@ from pipeline.settings import as_json
 from trainers.balanced import class_of
 from trainers.craft import craft_shown
 from trainers.dataset import Example, TrainingData
-from trainers.forecast import CONTEXT_BYTES, Forecast
+from trainers.forecast import CONTEXT_BYTES, OVERHEAD, Forecast
 from trainers.held_out import HeldOut
 from trainers.metadata import learning_rates
 from trainers.models import BaseFacts
 from trainers.objectives import objective_words
-from trainers.optimizers import traits_of
 from trainers.physical_limits import attainable_flop_per_s
 from trainers.precision import DTYPES, Precision
 from trainers.prompts import Prompt
@@ -49,6 +48,7 @@ class Prepared:
         changed: {setting: (value of the preset, value in force)}.
         problems: what is odd and does not stop the run, a sentence each, with what mends it.
         failures: pictures that cannot be read, left out of the run.
+        optimizer_bytes: of the optimizer's memory.
         file_bytes: of one saved model.
     """
 
@@ -64,6 +64,7 @@ class Prepared:
     precision: Precision
     prompts: Sequence[Prompt]
     num_trainable: int
+    optimizer_bytes: int
     num_layers: Mapping[str, int]
     block_rows: list[dict[str, Any]]
     file_bytes: int
@@ -101,7 +102,8 @@ class Prepared:
     @property
     def memory_bytes(self) -> int:
         """What the run will need of the device's memory, about."""
-        return self.forecast.allocated_bytes + (CONTEXT_BYTES if self.device.type == "cuda" else 0)
+        allocated = self.forecast.allocated_bytes
+        return int(allocated * OVERHEAD) + CONTEXT_BYTES if self.device.type == "cuda" else allocated
 
     @property
     def total_images(self) -> int:
@@ -188,8 +190,7 @@ class Prepared:
         kept = min(saves, settings.keep_last + 1) if settings.keep_last else max(1, saves)
         forms = 2 if settings.kind == "full" and settings.save_as == "both" else 1
         forms *= 2 if settings.ema and settings.ema_save == "beside" else 1
-        numbers = 4 + (4 if settings.ema else 0) + traits_of(settings.optimizer).state_bytes
-        state = self.num_trainable * numbers
+        state = self.num_trainable * (8 if settings.ema else 4) + self.optimizer_bytes
         return kept * forms * self.file_bytes + 2 * state
 
     # What a person and a machine are shown
@@ -360,12 +361,13 @@ class Prepared:
         longer = passes / settings.batch_size * forecast.forward_flop
         longer /= settings.validation_every * settings.accumulation * forecast.step_flop
         shown = [f"{name} {count:,}" for name, count in held.concepts.items()]
+        average = ", of the moving average" if settings.ema and settings.ema_validation else ""
         concepts = ", ".join(shown[:8]) + (f", and {len(shown) - 8} more" if len(shown) > 8 else "")
         return (
             f"{len(held.examples):,} of {len(held.examples) + len(self.data.examples):,} pictures held out, "
             f"{len(held.measured):,} of them measured ({concepts}), beside {len(held.compared):,} that are "
             f"trained on, at {settings.validation_timesteps} timesteps every {settings.validation_every:,} "
-            f"steps: about {longer:.1%} more to compute"
+            f"steps: about {longer:.1%} more to compute{average}"
         )
 
     def _device_name(self) -> str:
@@ -379,7 +381,7 @@ class Prepared:
         return (
             f"about {format_bytes(self.memory_bytes)} of {format_bytes(there)}: model "
             f"{format_bytes(forecast.weight_bytes)}, what learns {format_bytes(forecast.trainable_bytes)}, "
-            f"activations {format_bytes(forecast.activation_bytes)}"
+            f"a step {format_bytes(forecast.step_bytes)}"
         )
 
 

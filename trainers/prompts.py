@@ -1,7 +1,8 @@
 """Prompts to sample while training: kohya's files (.txt with flags, .toml, .json) and EveryDream's (.json).
 
 Kohya's .txt has one prompt a line; `#` begins a comment line; flags follow the text: `--n` negative prompt,
-`--w --h` size, `--d` seed, `--s` steps, `--l` guidance scale, `--ss` sampler.
+`--w --h` size, `--d` seed, `--s` steps, `--l` guidance scale, `--ss` sampler; and our own `--gr`, guidance
+rescale.
 """
 
 import json
@@ -33,6 +34,7 @@ class Prompt:
     seed: int | None = None  # None: from the run's seed and the number
     steps: int = 30
     guidance: float = 7.5
+    guidance_rescale: float | None = None  # 0 to 1, as `samples.rescaled`; None: not asked for
     sampler: str = "ddim"
 
 
@@ -53,6 +55,13 @@ def _guidance(value: Any) -> float:
     number = float(value)
     if isinstance(value, bool) or not 0 <= number <= 100:
         raise ValueError("must be a number from 0 to 100")
+    return number
+
+
+def _share(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise ValueError("must be a number from 0 to 1")
     return number
 
 
@@ -77,6 +86,7 @@ _HEIGHT: Field = ("height_px", _integer(8, LARGEST_SIZE_PX))
 _SEED: Field = ("seed", _seed)
 _STEPS: Field = ("steps", _integer(1, MOST_STEPS))
 _GUIDANCE: Field = ("guidance", _guidance)
+_RESCALE: Field = ("guidance_rescale", _share)
 _SAMPLER: Field = ("sampler", _sampler)
 _FLAGS: Mapping[str, Field] = {
     "n": _NEGATIVE,
@@ -85,6 +95,7 @@ _FLAGS: Mapping[str, Field] = {
     "d": _SEED,
     "s": _STEPS,
     "l": _GUIDANCE,
+    "gr": _RESCALE,
     "ss": _SAMPLER,
 }
 _KEYS: Mapping[str, Field] = {  # of kohya's .toml and .json
@@ -95,6 +106,7 @@ _KEYS: Mapping[str, Field] = {  # of kohya's .toml and .json
     "seed": _SEED,
     "sample_steps": _STEPS,
     "scale": _GUIDANCE,
+    "guidance_rescale": _RESCALE,
     "sample_sampler": _SAMPLER,
 }
 _EVERYDREAM_KEYS: Mapping[str, Field] = {

@@ -55,15 +55,15 @@ SAME: Mapping[str, str] = {
     "gradient_checkpointing": "gradient_checkpointing",
     "clip_grad_norm": "max_grad_norm",
 }
-# {key: (setting of the same meaning, what it does where this release has none)}
-LATER: Mapping[str, tuple[str, str]] = {
-    "min_snr_gamma": ("min_snr_gamma", "weighs timesteps by their signal to noise ratio"),
-    "zero_frequency_noise_ratio": ("noise_offset", "adds noise that is one for a whole picture"),
-    "pyramid_noise_discount": ("pyramid_discount", "weakens the coarser sizes of pyramid noise"),
-    "timestep_start": ("min_timestep", "leaves the least noisy timesteps out"),
-    "timestep_end": ("max_timestep", "leaves the noisiest timesteps out"),
-    "ema_decay_rate": ("ema", "keeps an average of the weights"),
-    "ema_update_interval": ("ema_every", "steps between two updates of the average"),
+# the same too, and 0 is as if nothing were said
+OFF_AT_ZERO: Mapping[str, str] = {
+    "min_snr_gamma": "min_snr_gamma",
+    "zero_frequency_noise_ratio": "noise_offset",
+    "pyramid_noise_discount": "pyramid_discount",
+    "timestep_start": "min_timestep",
+    "timestep_end": "max_timestep",
+    "ema_decay_rate": "ema",
+    "ema_update_interval": "ema_every",
 }
 _NOT_NEEDED: Mapping[str, str] = {
     "config": "it was read",
@@ -142,19 +142,16 @@ def import_everydream(options: Mapping[str, Any], folder: Path) -> Recipe:
             continue
         if name in _CONVERTED:
             _CONVERTED[name](recipe, options, name, value)
-        elif value is False or (value == 0 and name in LATER):
+        elif value is False or (value == 0 and name in OFF_AT_ZERO):
             continue
-        elif name in SAME:
-            recipe.take(SAME[name], value, name)
-        elif name in LATER:
-            if not recipe.take(LATER[name][0], value, name):
-                recipe.note(name, value, "no equal", f"it {LATER[name][1]}")
+        elif name in SAME or name in OFF_AT_ZERO:
+            recipe.take(SAME.get(name) or OFF_AT_ZERO[name], value, name)
         elif name in _NOT_NEEDED:
             recipe.note(name, value, "not needed", _NOT_NEEDED[name] or "it is so here in any case")
         elif name in _WITHOUT_EQUAL:
             recipe.note(name, value, "no equal", _WITHOUT_EQUAL[name] or "nothing here does it")
         else:
-            near = nearest(name, [*SAME, *LATER, *_NOT_NEEDED, *_WITHOUT_EQUAL, *_CONVERTED])
+            near = nearest(name, [*SAME, *OFF_AT_ZERO, *_NOT_NEEDED, *_WITHOUT_EQUAL, *_CONVERTED])
             hint = f"; did you mean {near}?" if near else ""
             recipe.note(name, value, "no equal", f"is not known here, and nothing does it{hint}")
     _optimizer(recipe, options, folder)

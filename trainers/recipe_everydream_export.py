@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from trainers.recipe_everydream import DECAY_RATIO, LATER, SAME, WARMUP
+from trainers.recipe_everydream import DECAY_RATIO, OFF_AT_ZERO, SAME, WARMUP
 from trainers.recipe_notes import OPTIONS, Note
 from trainers.train_settings import Settings
 
@@ -48,11 +48,11 @@ def export_everydream(
         "lr": None,
         "max_epochs": _max_epochs(settings, images_per_epoch, notes),
     }
-    for theirs, (ours, _) in LATER.items():
-        if ours in OPTIONS and getattr(settings, ours) != OPTIONS[ours].default:
+    for theirs, ours in OFF_AT_ZERO.items():
+        if getattr(settings, ours) != OPTIONS[ours].default:
             train[theirs] = getattr(settings, ours)
     optimizer = _optimizer_json(settings, notes)
-    told = {*SAME.values(), *(ours for ours, _ in LATER.values()), *_EXPORTED}
+    told = {*SAME.values(), *OFF_AT_ZERO.values(), *_EXPORTED}
     for one in OPTIONS.values():
         value = getattr(settings, one.name)
         if one.name not in told and value != one.default:

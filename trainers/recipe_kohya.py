@@ -154,17 +154,12 @@ def _arguments(recipe: Recipe, arguments: Mapping[str, str], *, known: tuple[str
 # One option
 
 
-def _plain(
-    recipe: Recipe, name: str, value: Any, same: Mapping[str, tuple[str, str]], prefix: str = ""
-) -> None:
+def _plain(recipe: Recipe, name: str, value: Any, same: Mapping[str, str], prefix: str = "") -> None:
     """An option that means the same here, needs nothing, or has no equal."""
     shown = prefix + name
     if name in same:
-        setting, does = same[name]
-        one = OPTIONS.get(setting)
-        given = value if one is None or one.kind not in (int, float, bool) else number(value)
-        if not recipe.take(setting, given, shown):
-            recipe.note(shown, value, "no equal", f"it {does}")
+        is_number = OPTIONS[same[name]].kind in (int, float, bool)
+        recipe.take(same[name], number(value) if is_number else value, shown)
     elif not prefix and name in NOT_NEEDED:
         recipe.note(shown, value, "not needed", NOT_NEEDED[name] or "it is so here in any case")
     elif not prefix and name in WITHOUT_EQUAL:

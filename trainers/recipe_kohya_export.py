@@ -44,14 +44,11 @@ def export_kohya(settings: Settings) -> tuple[str, dict[str, Any], list[Note]]:
     options |= _what_learns(settings, notes)
     options |= _course(settings, notes)
     options |= _objective(settings)
-    for theirs, (ours, _) in SAME.items():
-        if ours not in OPTIONS or ours in _WRITTEN or theirs in options:
-            continue
-        _same(settings, theirs, ours, options)
+    for theirs, ours in SAME.items():
+        if ours not in _WRITTEN and theirs not in options:
+            _same(settings, theirs, ours, options)
     for one in OPTIONS.values():
-        is_known = one.name in _WRITTEN or any(
-            one.name == ours for ours, _ in [*SAME.values(), *SAME_ARGS.values()]
-        )
+        is_known = one.name in {*_WRITTEN, *SAME.values(), *SAME_ARGS.values()}
         value = getattr(settings, one.name)
         if not is_known and one.name not in _UNNEEDED and value != one.default:
             notes.append(Note(one.name, value, "no equal", f"kohya's scripts lack it: {one.help}"))
@@ -141,8 +138,8 @@ def _what_learns(settings: Settings, notes: list[Note]) -> dict[str, Any]:
         )
     arguments += [
         f"{theirs}={getattr(settings, ours)}"
-        for theirs, (ours, _) in SAME_ARGS.items()
-        if ours in OPTIONS and getattr(settings, ours) != OPTIONS[ours].default
+        for theirs, ours in SAME_ARGS.items()
+        if getattr(settings, ours) != OPTIONS[ours].default
     ]
     if arguments:
         options["network_args"] = arguments
@@ -238,7 +235,7 @@ def as_config(options: Mapping[str, Any]) -> str:
     """A config TOML for --config_file; numbers are written as numbers."""
     lines = []
     for name, value in options.items():
-        one = OPTIONS.get(SAME.get(name, ("", ""))[0])
+        one = OPTIONS.get(SAME.get(name, ""))
         is_number = (one is not None and one.kind in (int, float)) or name in _NUMBERS
         text = (
             value

@@ -52,22 +52,16 @@ class Recipe:
         """Say something of an option."""
         self.notes.append(Note(option, value, weight, text))
 
-    def take(self, name: str, value: Any, option: str) -> bool:
-        """Set a setting, if it exists in this release and takes this value; else a note says why not.
-
-        Returns: whether it was set.
-        """
-        if name not in OPTIONS:
-            return False
+    def take(self, name: str, value: Any, option: str) -> None:
+        """Set a setting, if it takes this value; else a note says why not."""
         one = OPTIONS[name]
         value = int(value) if one.kind is int and isinstance(value, float) and value.is_integer() else value
         try:
             checked = one.check(value, option)
         except SettingsError as error:
             self.note(option, value, "no equal", error.message)
-            return True
+            return
         self.values[name] = str(checked) if isinstance(checked, Path) else checked
-        return True
 
     def entry(self) -> dict[str, Any]:
         """Keys and values to write: what was said, and defaults that are not those of the preset.

@@ -130,9 +130,10 @@ def _diffusion(
     ):
         config[name] = params.get(key, config[name])
     words = (params.get("parameterization"), metadata.get("modelspec.prediction_type"))
-    if V_PREDICTION_MARK in tensors or any(str(word) in ("v", "v_prediction") for word in words):
+    is_v = metadata.get("ss_v_parameterization") == "True"
+    if is_v or V_PREDICTION_MARK in tensors or any(str(word) in ("v", "v_prediction") for word in words):
         config["prediction_type"] = "v_prediction"
-    if ZERO_SNR_MARK in tensors:
+    if ZERO_SNR_MARK in tensors or metadata.get("ss_zero_terminal_snr") == "True":
         config["rescale_betas_zero_snr"] = True
     return Diffusion.of_config({**config, **said.get("scheduler", {})}, str(path))
 

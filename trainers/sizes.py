@@ -14,7 +14,7 @@ from trainers.block_values import adapter_rows, block_rates, full_rows
 from trainers.conditioning import encode, num_chunks
 from trainers.dataset import Example
 from trainers.export import file_bytes
-from trainers.forecast import Forecast, MetaModel, StepSizes, forecast_step
+from trainers.forecast import WIDE_BYTES, Forecast, MetaModel, Stepping, StepSizes, forecast_step
 from trainers.learning_rates import freeze_blocks
 from trainers.methods import adapter_spec, checkpoint_activations, move
 from trainers.models import BaseFacts
@@ -31,12 +31,14 @@ class ModelSizes:
     """What a run trains and writes.
 
     Args:
+        optimizer_bytes: of the optimizer's memory.
         num_layers: {part in words: layers that learn}.
         block_rows: what each block has, where blocks differ.
         file_bytes: of one saved model, but for its metadata.
     """
 
     num_trainable: int
+    optimizer_bytes: int
     num_layers: Mapping[str, int]
     block_rows: list[dict[str, Any]]
     file_bytes: int
@@ -44,7 +46,11 @@ class ModelSizes:
 
 
 def model_sizes(
-    settings: Settings, facts: BaseFacts, examples: Sequence[Example], precision: Precision
+    settings: Settings,
+    facts: BaseFacts,
+    examples: Sequence[Example],
+    precision: Precision,
+    device_type: str = "cpu",
 ) -> ModelSizes:
     """Sizes of a run on a base model; nothing of the model's size is allocated.
 
@@ -58,18 +64,19 @@ def model_sizes(
         model,
         _step_sizes(settings, facts, examples),
         dtype=DTYPES[precision],
-        optimizer_bytes=traits_of(settings.optimizer).state_bytes
-        + (4 if settings.ema and settings.ema_device == "device" else 0),
-        gradient_bytes=_gradient_bytes(settings),
+        stepping=_stepping(settings, found["stepped"]),
+        device_type=device_type,
     )
     parts = settings.batch_size / at_once(settings)
     forecast = replace(
         forecast,
         forward_flop=int(forecast.forward_flop * parts),
         step_flop=int(forecast.step_flop * parts),
+        beside_bytes=_beside_bytes(facts, device_type),
     )
     return ModelSizes(
         num_trainable=found["num_trainable"],
+        optimizer_bytes=traits_of(settings.optimizer).memory_bytes(one.shape for one in found["stepped"]),
         num_layers=found["num_layers"],
         block_rows=found["block_rows"],
         file_bytes=found["file_bytes"],
@@ -94,6 +101,8 @@ def _meta_model(
     else:
         network = attach(adapter_spec(settings, unet.config), unet, text_encoder, seed=settings.seed)
         trainable = [one.flat for one in network.factors.values()]
+        if traits_of(settings.optimizer).sees_matrices:
+            found["stepped"] = [one for layer in network.layers.values() for one in layer.factors.values()]
         found["num_layers"] = dict(
             Counter(
                 NAMES["unet" if key.startswith("lora_unet") else "text_encoder"] for key in network.layers
@@ -101,6 +110,7 @@ def _meta_model(
         )
         found["block_rows"] = adapter_rows(settings, network, unet.config)
         found["file_bytes"] = network.file_bytes(DTYPES[settings.save_precision], {})
+    found.setdefault("stepped", trainable)
     found["num_trainable"] = sum(one.numel() for one in trainable)
 
     def encoded(token_ids: Tensor) -> Tensor:
@@ -114,10 +124,24 @@ def _meta_model(
     return MetaModel(unet, text_encoder, encoded, trainable, checkpoint if is_asked else None)
 
 
-def _gradient_bytes(settings: Settings) -> int:
-    if settings.kind != "full":
-        return 4
-    return 0 if settings.fused_backward else DTYPES[settings.weight_precision].itemsize
+def _stepping(settings: Settings, stepped: Sequence[Tensor]) -> Stepping:
+    traits = traits_of(settings.optimizer)
+    held = traits.memory_bytes(one.shape for one in stepped)
+    if settings.ema and settings.ema_device == "device":
+        held += WIDE_BYTES * sum(one.numel() for one in stepped)
+    return Stepping(
+        held_bytes=held,
+        scratch_numbers=traits.scratch_numbers,
+        is_fused=settings.kind == "full" and settings.fused_backward,
+        adds_gradients=settings.accumulation > 1 or at_once(settings) < settings.batch_size,
+    )
+
+
+def _beside_bytes(facts: BaseFacts, device_type: str) -> int:
+    """A CPU's memory holds the autoencoder too, in fp32; from a GPU it is taken once latents are made."""
+    if device_type != "cpu":
+        return 0
+    return WIDE_BYTES * sum(one.numel() for one in facts.models.vae.parameters())
 
 
 def _full(

@@ -330,9 +330,12 @@ class _Training:
 
     def _validate(self, step: int) -> None:
         assert self._validator is not None
-        with shown_weights(self.method, self.stepper.optimizer, None):
+        average = self.average if self.settings.ema_validation else None
+        with shown_weights(self.method, self.stepper.optimizer, average):
             line = self._validator.measure(self._run, should_stop=lambda: self._interruption.is_asked)
         if line is not None:
+            if average is not None:
+                line["validated"] = "moving average"
             LOG.info("step %s: %s", f"{step:,}", said(line))
             self.metrics.write(step, line)
 

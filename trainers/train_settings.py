@@ -200,6 +200,14 @@ class OutputSettings:
     )
     sample_every: int = option(2_000, "Steps between two drawings.", min=1, affects_result=False)
     sample_batch_size: int = option(1, "Pictures drawn at once.", min=1, max=256, affects_result=False)
+    guidance_rescale: float = option(
+        0.0,
+        "How far guidance is brought back to the contrast of the prompt alone, where a prompt does not say "
+        "it; 0.7 is usual for zero-terminal SNR.",
+        min=0,
+        max=1,
+        affects_result=False,
+    )
     sample_at_start: bool = option(True, "Draw before the first step too.", affects_result=False)
     log_every: int = option(10, "Steps between two lines of metrics.jsonl.", min=1, affects_result=False)
     tensorboard: bool = option(False, "Write metrics for TensorBoard as well.", affects_result=False)

@@ -2,9 +2,10 @@
 the model does.
 
 Of each picture and each of K strata of timesteps one is taken, (k + u) T / K with u from 0 to 1 keyed by the
-picture; noise and the sample of its latents are keyed by it too. The seed of a run says nothing here, so that
-runs can be compared. Captions are whole and unshuffled, nothing is mirrored, no folder's loss scale counts.
-Random numbers, module modes and gradients of the training are left as they are.
+picture; T are the timesteps that are trained. Noise and the sample of its latents are keyed by it too. The
+seed of a run says nothing here, so that runs can be compared. Captions are whole and unshuffled, nothing is
+mirrored, no folder's loss scale counts. Random numbers, module modes and gradients of the training are left
+as they are.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from trainers.dataset import Example
 from trainers.held_out import HeldOut, concepts_of
 from trainers.latents import LatentCache, flips_of
 from trainers.loop import Run, picture_losses
+from trainers.objectives import trained_range
 from trainers.samples import undisturbed
 from trainers.train_settings import Settings
 
@@ -90,7 +92,7 @@ class Validator:
             for one, (_, stratum) in zip(examples, slots, strict=True)
         ]
         timesteps = [
-            self._timestep(one, stratum, models.diffusion.num_train_timesteps)
+            self._timestep(one, stratum, *trained_range(self._settings, models.diffusion.num_train_timesteps))
             for one, (_, stratum) in zip(examples, slots, strict=True)
         ]
         captions = tuple(plain_caption(one.caption) for one in examples)
@@ -105,9 +107,9 @@ class Validator:
             captions=captions,
         )
 
-    def _timestep(self, example: Example, stratum: int, count: int) -> int:
+    def _timestep(self, example: Example, stratum: int, first: int, end: int) -> int:
         place = draws.stream("validation timestep", example.content).random()
-        return int((stratum + place) * count / self._settings.validation_timesteps)
+        return first + int((stratum + place) * (end - first) / self._settings.validation_timesteps)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -117,5 +119,7 @@ def _mean(values: Sequence[float]) -> float:
 def said(line: Mapping[str, Any]) -> str:
     """A line of validation, for the console."""
     text = f"validation loss {line['validation_loss']:.4f}"
+    if "validated" in line:
+        text += f" of the {line['validated']}"
     other = line.get("validation_train_loss")
     return text if other is None else f"{text} (training pictures {other:.4f})"

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from tests.trainers.conftest import TinyFiles
 from tests.trainers.tiny_models import tiny_models
 from trainers.adapters.network import AdapterSpec, attach
 from trainers.export import write_safetensors
+from trainers.models import save_diffusers, save_single_file
 
 
 def write_adapter(
-    path: Path, algorithm: str, seed: int = 5, size: float = 0.4, step: int | None = None
+    path: Path, algorithm: str, seed: int = 5, size: float = 0.4, step: int | None = None, **said: str
 ) -> None:
     models = tiny_models()
     spec = AdapterSpec(algorithm, 4, 1.0, 2, 1.0)  # type: ignore[arg-type]
@@ -27,7 +30,7 @@ def write_adapter(
         for one in network.factors.values():
             one.flat.copy_(torch.randn(one.flat.shape, generator=generator) * size)
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {} if step is None else {"ss_steps": str(step)}
+    metadata = said if step is None else {"ss_steps": str(step), **said}
     write_safetensors(path, network.file_tensors(torch.float32), metadata)
 
 
@@ -169,3 +172,45 @@ def test_a_stopped_comparison_goes_on(
     assert 3 <= len(written) < 8
     left = 8 - len(pictures(project))
     assert drawn(celforge("compare", "--json")) == left
+
+
+def test_an_adapter_is_drawn_by_what_its_base_predicts(
+    celforge: Celforge, project: Path, tmp_path: Path
+) -> None:
+    """A mismatch is named; a person may say what a base does not say of itself."""
+    models = tiny_models()
+    save_single_file(models, tmp_path / "noise.safetensors", torch.float32, {})
+    models.diffusion = replace(models.diffusion, prediction_type="v_prediction", is_zero_terminal_snr=True)
+    save_diffusers(models, tmp_path / "v", torch.float32, {})
+    save_single_file(models, tmp_path / "v.safetensors", torch.float32, {})
+    said = {"ss_zero_terminal_snr": "True", "modelspec.prediction_type": "v"}
+    write_adapter(tmp_path / "a.safetensors", "locon", **said)
+
+    def plan(base: str, *options: object) -> tuple[list[dict[str, Any]], list[str]]:
+        answer = celforge(
+            *("compare", tmp_path / "a.safetensors", "--base", tmp_path / base, "--prompts", "prompts.txt"),
+            *("--dry-run", "--json", *options),
+        )
+        assert answer.exit_code == 0, answer.stderr
+        return answer.json["columns"], answer.json["problems"]
+
+    for base in ("v", "v.safetensors"):
+        columns, problems = plan(base)
+        assert {(one["prediction_type"], one["zero_terminal_snr"]) for one in columns} == {
+            ("v_prediction", True)
+        }
+        assert problems == []
+    _, problems = plan("noise.safetensors")
+    assert len(problems) == 1 and "--prediction v" in problems[0]
+    columns, problems = plan("noise.safetensors", "--prediction", "v")
+    assert columns[0]["prediction_type"] == "v_prediction"
+    assert len(problems) == 1 and "--zero-terminal-snr on" in problems[0]
+    assert plan("noise.safetensors", "--prediction", "v", "--zero-terminal-snr", "on")[1] == []
+
+    where = ("compare", tmp_path / "a.safetensors", "--base", tmp_path / "noise.safetensors", "--json")
+    first = celforge(*where, "--prompts", "prompts.txt")
+    assert drawn(first) == 4
+    assert "was trained by v_prediction" in first.stderr
+    assert drawn(celforge(*where, "--prompts", "prompts.txt", "--prediction", "v")) == 4  # other pictures
+    assert drawn(celforge(*where, "--prompts", "prompts.txt", "--guidance-rescale", 0.7)) == 4
+    assert len(set(pictures(project).values())) == 12

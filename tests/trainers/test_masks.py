@@ -1,6 +1,7 @@
 """Masks of the loss: where they come from, that they go with the crop and the mirror, what they count."""
 
 import hashlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stand_in_vae import AveragingVae
 
 import trainers.masks
 from pipeline.errors import InputError, SettingsError
@@ -17,6 +19,7 @@ from pipeline.layouts.buckets import Bucket
 from trainers.caption_rules import CaptionRules, CaptionSource
 from trainers.data_sources import Terms
 from trainers.dataset import Example
+from trainers.latents import LatentCache
 from trainers.losses import masked_mean
 from trainers.masks import MaskCache, mask_problems, open_masks
 from trainers.objective_settings import ObjectiveSettings
@@ -173,3 +176,35 @@ def test_nothing_is_learned_outside_the_mask() -> None:
     masked_mean((pred - 1).square(), mask).sum().backward()
     assert pred.grad is not None
     assert pred.grad.flatten(2).abs().sum(1)[0].tolist() == pytest.approx([2.0, 0, 0, 0])
+
+
+def test_masks_lie_where_latents_show_what_counts(tmp_path: Path) -> None:
+    """Black where it is opaque, and so white elsewhere: the mask can be read off the latents themselves, in two
+    buckets, cut off centre, mirrored or not."""
+    random = np.random.default_rng(3)
+    examples = []
+    for number, (width, height, bucket, corner) in enumerate(
+        [
+            (96, 96, Bucket(64, 64), (0, 0)),
+            (160, 96, Bucket(64, 64), (29, 0)),
+            (160, 96, Bucket(96, 48), (0, 7)),
+        ]
+    ):
+        blocks = random.integers(0, 2, (4, 5), dtype=np.uint8) * 255
+        alpha = Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST)
+        image = Image.new("RGBA", (width, height), (0, 0, 0, 0))
+        image.putalpha(alpha)
+        image.save(tmp_path / f"{number}.png")
+        one = example(tmp_path / f"{number}.png", bucket, corner)
+        examples.append(replace(one, terms=replace(one.terms, flip_p=0.5)))
+    cache = LatentCache.open(tmp_path / "latents", vae_identity="v", dtype=torch.float32)
+    assert cache.fill(examples, AveragingVae(), device="cpu", batch_size=2, workers=1) == []
+    found = masks(ALPHA, tmp_path, *examples)
+    for one in examples:
+        for flip in (False, True):
+            shown, _ = cache.gather([(one, flip)], "cpu")
+            opaque = (1 - shown[:, :1] + torch.linspace(0, 1, shown.shape[-1])) / 2
+            mask = found.gather([(one, flip)])
+            assert mask.shape == opaque.shape
+            assert 0.2 < mask.mean() < 0.8
+            torch.testing.assert_close(mask, opaque, atol=0.06, rtol=0)  # ringing of Lanczos at the edges

@@ -84,3 +84,13 @@ def test_the_input_alone_is_disturbed() -> None:
     assert shifts.std().item() == pytest.approx(0.1, rel=0.02)
     correlation = (shifts * plain).mean() / (shifts.std() * plain.std())
     assert abs(correlation.item()) < 0.01
+
+
+def test_a_random_strength_of_it_is_one_for_each_picture_from_0_up() -> None:
+    settings = ObjectiveSettings(ip_noise_gamma=0.4, ip_noise_random=True)
+    plain = torch.cat([noise(number) for number in range(200)])
+    disturbed = input_noise(settings, plain, 1, 0)
+    assert disturbed is not None
+    strengths = (disturbed - plain).std(dim=(1, 2, 3))
+    assert strengths.min() < 0.02 and 0.37 < strengths.max() < 0.43
+    assert strengths.mean().item() == pytest.approx(0.2, abs=0.02)  # four deviations of 800 even draws

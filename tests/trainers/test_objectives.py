@@ -175,6 +175,7 @@ def test_a_picture_has_the_bound_of_its_timestep() -> None:
     [
         (ObjectiveSettings(min_snr_gamma=5.0, debiased_estimation=True), "each in its own way"),
         (ObjectiveSettings(noise_offset_random=True), "there is none"),
+        (ObjectiveSettings(ip_noise_random=True), "there is none"),
         (ObjectiveSettings(adaptive_noise_scale=0.1), "adaptive_noise_scale changes the offset"),
         (ObjectiveSettings(min_timestep=500, max_timestep=500), "no timestep is from 500 to below 500"),
     ],

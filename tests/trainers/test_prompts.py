@@ -57,6 +57,14 @@ sample_steps = 20
     assert second == Prompt(text="cat", negative="bad", width_px=512, guidance=7, steps=20, number=1)
 
 
+def test_guidance_rescale_is_a_flag_and_a_key(tmp_path: Path) -> None:
+    (line,) = read(tmp_path, "p.txt", "girl --gr 0.7")
+    (table,) = read(tmp_path, "p.toml", '[prompt]\nprompt = "girl"\nguidance_rescale = 0.7\n')
+    assert (line.guidance_rescale, table.guidance_rescale) == (0.7, 0.7)
+    with pytest.raises(InputError, match="cannot be '2'"):
+        read(tmp_path, "p.txt", "girl --gr 2")
+
+
 def test_kohyas_json_is_a_list(tmp_path: Path) -> None:
     listed = json.dumps(["girl", {"prompt": "cat", "seed": 3, "height": 640}])
     assert read(tmp_path, "a.json", listed) == [

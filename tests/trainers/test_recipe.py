@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.settings import options_of
 from tests.conftest import Celforge
-from trainers.recipe_everydream import LATER as EVERYDREAM_LATER
-from trainers.recipe_everydream import import_everydream
+from trainers.recipe_everydream import OFF_AT_ZERO, import_everydream
+from trainers.recipe_everydream import SAME as EVERYDREAM_SAME
 from trainers.recipe_everydream_export import export_everydream
 from trainers.recipe_kohya import import_kohya
 from trainers.recipe_kohya_export import as_command, as_config, export_kohya
-from trainers.recipe_kohya_options import NOT_NEEDED, SAME, SAME_ARGS, WITHOUT_EQUAL
+from trainers.recipe_kohya_options import (
+    ADAPTER_DEFAULTS,
+    DEFAULTS,
+    NOT_NEEDED,
+    SAME,
+    SAME_ARGS,
+    WITHOUT_EQUAL,
+)
 from trainers.recipe_notes import Recipe
 from trainers.recipe_text import CommandLine, read_command, read_config
 from trainers.train_settings import Settings, resolve_train
@@ -96,9 +103,9 @@ def test_a_command_of_a_shell_becomes_an_entry() -> None:
 
 def test_names_of_settings_in_the_tables_are_settings() -> None:
     known = {one.name for one in options_of(Settings)}
-    tables = (SAME, SAME_ARGS, EVERYDREAM_LATER)
-    strangers = {ours for table in tables for ours, _ in table.values()} - known
-    assert strangers == {"ip_noise_random"}  # a random strength of it has no equal yet
+    tables = (SAME, SAME_ARGS, EVERYDREAM_SAME, OFF_AT_ZERO)
+    assert {ours for table in tables for ours in table.values()} <= known
+    assert {*DEFAULTS, *ADAPTER_DEFAULTS} <= known
 
 
 def test_a_recipe_of_presets_exports_nothing_that_kohya_would_do_anyway() -> None:
@@ -161,6 +168,10 @@ def test_a_config_file_counts_below_the_command(tmp_path: Path) -> None:
         ("train_db.py --loss_type smooth_l1 --huber_c 0.2", {"loss": "smooth-l1", "huber_c": 0.2}),
         ("train_db.py --masked_loss --alpha_mask", {"masked_loss": "alpha"}),
         ("train_db.py --multires_noise_iterations 6", {"pyramid_noise": 6}),
+        (
+            "train_db.py --ip_noise_gamma 0.1 --ip_noise_gamma_random_strength",
+            {"ip_noise_gamma": 0.1, "ip_noise_random": True},
+        ),
         ("train_db.py --optimizer_type Prodigy --learning_rate 1", {"optimizer": "prodigy"}),
         # what kohya's scripts do where nothing is said
         (
@@ -196,7 +207,7 @@ def test_no_option_is_dropped_in_silence(options: set[str]) -> None:
     recipe = import_kohya(CommandLine("train_network.py", {}, dict(told)), Path())
     named = {one.option for one in recipe.notes}
     for name in told:
-        setting = SAME.get(name, ("", ""))[0]
+        setting = SAME.get(name, "")
         is_combined = name in ("lr_scheduler_num_cycles", "max_train_steps", "save_last_n_steps")
         assert name in named or setting in recipe.values or is_combined, name
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from PIL import Image
 from safetensors import safe_open
 
@@ -23,7 +24,7 @@ from trainers.objective_settings import ObjectiveSettings
 from trainers.objectives import make_objective, objective_problems, trained_diffusion
 from trainers.prompts import Prompt
 from trainers.samplers import SAMPLERS, begins_at_noise, make_scheduler
-from trainers.samples import sized
+from trainers.samples import png_parameters, rescaled, sample_images, sized
 
 EPSILON = Diffusion()
 V = Diffusion(prediction_type="v_prediction")
@@ -86,6 +87,29 @@ def test_plms_is_refused_before_the_first_step() -> None:
     models.diffusion = ZERO_SNR
     with pytest.raises(InputError, match="PLMS cannot draw a model of zero-terminal SNR"):
         sized(prompt, models, seed=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_guidance_is_rescaled_as_diffusers_does(share: float) -> None:
+    """`rescale_noise_cfg` of its pipeline for Stable Diffusion."""
+    without, with_text = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    guided = without + 7.5 * (with_text - without)
+    theirs = rescale_noise_cfg(guided, with_text, guidance_rescale=share)
+    torch.testing.assert_close(rescaled(guided, with_text, share), theirs)
+    each = torch.tensor([0.0, share, 1.0]).view(-1, 1, 1, 1)
+    torch.testing.assert_close(rescaled(guided, with_text, each)[1], theirs[1])
+
+
+def test_a_prompt_says_how_far_guidance_is_rescaled() -> None:
+    models = tiny_models()
+    models.diffusion = ZERO_SNR
+    shares = (None, 0.0, 0.7)
+    prompts = [Prompt(text="girl", seed=1, steps=2, guidance=9, guidance_rescale=one) for one in shares]
+    plain, zero, other = (np.asarray(image) for _, image in sample_images(models, prompts))
+    assert np.array_equal(plain, zero) and not np.array_equal(plain, other)
+    facts = png_parameters(prompts[2], {})
+    assert "CFG scale: 9, CFG Rescale: 0.7, Seed: 1" in facts
+    assert "Rescale" not in png_parameters(prompts[1], {})
 
 
 @pytest.mark.parametrize(
@@ -165,11 +189,16 @@ def test_a_checkpoint_trained_to_zero_terminal_snr_says_so_everywhere(
     where = ("--data", dataset, "--base", v_base, "--prompts", prompts, "--optimizer", "adamw")
     options = ("--zero-terminal-snr", "on", "--min-snr-gamma", 5, "--save-as", "both")
     plan = celforge("train", "full", *where, *FAST, *options, "--dry-run")
+    assert "too bright or dark: --guidance-rescale 0.7" in plan.stdout
+    options += ("--guidance-rescale", 0.7)
     assert "objective: v_prediction, zero-terminal SNR, min-SNR 5" in plan.stdout, plan.stderr
     answer = celforge("train", "full", *where, *FAST, *options)
     assert answer.exit_code == 0, answer.stderr
     folder = dataset.parent / "models/full"
-    assert len(list((folder / "samples").glob("*.png"))) == 2
+    samples = list((folder / "samples").glob("*.png"))
+    assert len(samples) == 2
+    with Image.open(samples[0]) as image:
+        assert "CFG Rescale: 0.7" in image.info["parameters"]
     for base in (folder / "full.safetensors", folder / "full"):
         diffusion = load_models(str(base)).diffusion
         assert (diffusion.prediction_type, diffusion.is_zero_terminal_snr) == ("v_prediction", True)

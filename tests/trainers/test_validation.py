@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ import torch
 from diffusers import DDPMScheduler
 from safetensors.torch import load_file
 
+from pipeline.catalog import Catalog
 from tests.conftest import Celforge
 from tests.trainers.conftest import TinyFiles
 from trainers.batches import Batch
 from trainers.conditioning import encode
 from trainers.held_out import place_of
 from trainers.loop import Run
+from trainers.shots import _by_fact, shots_of
 from trainers.validation import Validator
 
 dataset, train, stop_after = given.dataset, given.train, given.stop_after
@@ -292,3 +295,72 @@ def test_other_pictures_held_out_are_another_run(celforge: Celforge, train: Trai
     assert "the pictures are not those of before" in other.stderr
     kept = json.loads((given.run_folder(dataset, "locon") / "settings.json").read_text(encoding="utf-8"))
     assert kept["validation"]["concepts"] == {"style": 1}
+
+
+def test_the_average_is_validated_unless_the_weights_are_asked_for(
+    train: Train, dataset: Path, tmp_path: Path
+) -> None:
+    found = {}
+    options = ("--validation-share", 0.5, "--steps", 3, "--ema", 0.9, "--learning-rate", 0.01)
+    for name, more in (("average", ()), ("weights", ("--no-ema-validation",))):
+        answer = train("full", "--name", name, *options, *more)
+        assert answer.exit_code == 0, answer.stderr
+        found[name] = lines(given.run_folder(dataset, name))
+        assert ("of the moving average" in answer.stderr) == (name == "average")
+    assert {one.get("validated") for one in found["average"]} == {"moving average"}
+    assert all("validated" not in one for one in found["weights"])
+    first, last = ([one[at]["validation_loss"] for one in found.values()] for at in (0, -1))
+    assert first[0] == first[1] and last[0] != last[1]
+    # the file of the average, measured by a run that changes nothing, has the loss that was told
+    base = given.run_folder(dataset, "average") / "average-ema.safetensors"
+    again = ("--validation-share", 0.5, "--steps", 1, "--learning-rate", 0.0)
+    assert train("full", "--name", "again", *again, base=base).exit_code == 0
+    (measured, *_) = lines(given.run_folder(dataset, "again"))
+    assert measured["validation_loss"] == pytest.approx(found["average"][-1]["validation_loss"], rel=1e-3)
+
+
+def frame_facts(project: Path, facts: dict[Path, dict[str, Any]]) -> None:
+    """What `celforge extract` remembers of frames."""
+    (project / ".celforge").mkdir(exist_ok=True)
+    with Catalog.open(project / ".celforge/catalog.sqlite3") as catalog, catalog.transaction():
+        run_id = catalog.start_run("extract", "", {}, "0")
+        for path, value in facts.items():
+            media_id = catalog.add_media(content(path), "image", path.stat().st_size)
+            catalog.set_fact(media_id, "source", value, source="extract", run_id=run_id)
+        catalog.end_run(run_id, 0)
+
+
+def test_frames_of_one_shot_are_held_out_together(train: Train, dataset: Path) -> None:
+    shots = {}
+    for number in range(100, 124):
+        path = dataset / "style" / f"{number}.png"
+        given.draw(path, number)
+        shots[path] = {"video_sha256": "a", "time_s": number / 10, "shot": (number - 100) // 4 + 1}
+    frame_facts(dataset.parent, shots)
+    found = plan(train("locon", "--validation-share", 0.5, "--dry-run", "--json"))
+    names = [f"a shot {one['shot']}" for one in shots.values()]
+    held = sum(place_of(name) < 0.5 for name in names)
+    assert held % 4 == 0 and 0 < held < 24  # whole shots, some of them
+    others = [path for path in dataset.rglob("*.png") if path not in shots]
+    assert found["validation"]["held_out"] == held + sum(place_of(content(path)) < 0.5 for path in others)
+
+
+def test_names_of_frames_tell_their_second_where_no_catalogue_does(tmp_path: Path) -> None:
+    names = ("E01 00-01-02.003.png", "E01 00-01-02.900.jpg", "E02 00-01-02.003.png", "4.png")
+    examples = [SimpleNamespace(name=name, content=str(at)) for at, name in enumerate(names)]
+    found = shots_of(tmp_path, examples)  # type: ignore[arg-type]
+    assert found == {"0": "E01 00-01-02", "1": "E01 00-01-02", "2": "E02 00-01-02"}
+    seconds = (
+        _by_fact({"video": "v", "time_s": time_s, "shot": shot})
+        for time_s, shot in ((1.2, 0), (1.9, 0), (2.0, 0), (2.0, 7))
+    )
+    assert list(seconds) == ["v second 1", "v second 1", "v second 2", "v shot 7"]
+
+
+def test_timesteps_that_are_not_trained_are_not_validated() -> None:
+    validator = object.__new__(Validator)
+    validator._settings = SimpleNamespace(validation_timesteps=4)  # type: ignore[assignment]
+    for at in range(20):
+        example: Any = SimpleNamespace(content=str(at))
+        found = [validator._timestep(example, stratum, 40, 80) for stratum in range(4)]
+        assert all(40 + 10 * stratum <= one < 50 + 10 * stratum for stratum, one in enumerate(found))

@@ -146,8 +146,8 @@ def count_tokens(base: AdaptableModule, x: Tensor) -> int:
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """What autocast would compute a layer in, or the dtype of its input."""
-    device = x.device.type
+    """What autocast would compute a layer in, or the dtype of its input; without numbers, as on a CPU."""
+    device = "cpu" if x.is_meta else x.device.type
     if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
         return x.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
