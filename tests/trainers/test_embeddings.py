@@ -27,6 +27,7 @@ from tests.trainers.test_train_craft import (  # noqa: F401  # fixtures
 )
 from tests.trainers.tiny_models import tiny_models, tiny_tokenizer
 from trainers.adapters.merging import AdapterFile
+from trainers.averaging import average_files
 from trainers.conditioning import encode
 from trainers.embedding_plan import EmbeddingPlan, read_embeddings
 from trainers.embedding_words import Words
@@ -273,6 +274,12 @@ def test_a_run_saves_embeddings_and_a_bundle_that_diffusers_and_compare_read(
     torch.testing.assert_close(bundle_said, theirs)
     plain = load_models(str(tiny_files.diffusers))
     assert torch.equal(base, encode(plain.text_encoder, plain.tokenizer(["girl, aina, a"])))
+    bundles = [runs.bundle_path(2), runs.bundle_path()]
+    mean = average_files(bundles, folder / "mean.safetensors").path
+    before = embeddings_of(runs.embeddings_folder(2))["aina"]
+    torch.testing.assert_close(AdapterFile.read(mean).embeddings["aina"], (before + found["aina"]) / 2)
+    with pytest.raises(SettingsError, match="a bundle has embeddings too"):
+        average_files(bundles, folder / "exact.safetensors", is_exact=True)
     (folder / "embeddings" / "aina.safetensors").unlink()
     answer = celforge("compare", runs.model_path(), *asked, "--out", folder / "grid")
     assert answer.exit_code == 2 and "was trained with the embedding aina" in answer.stderr
