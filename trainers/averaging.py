@@ -25,7 +25,15 @@ from trainers.model_files import read_weights
 from trainers.precision import DTYPES
 
 FAR = 0.1  # of the mean change: above it the mean factors are another adapter
-_ADAPTER_KEYS = ("lora_unet_", "lora_te_", "lora_te1_", "unet.", "text_encoder.", "base_model.")
+_ADAPTER_KEYS = (
+    "lora_unet_",
+    "lora_te_",
+    "lora_te1_",
+    "unet.",
+    "text_encoder.",
+    "base_model.",
+    "bundle_emb.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,10 @@ def average_files(
     distance = None
     if is_exact:
         adapters = [AdapterFile.read(path) for path in files]
+        if any(one.embeddings for one in adapters):
+            raise SettingsError(
+                "--exact averages the changes of layers, and a bundle has embeddings too", hint="leave it out"
+            )
         tensors = dict(_concatenated(adapters, shares))
         metadata |= _exact_metadata(tensors)
     else:

@@ -30,12 +30,13 @@ FITS_NO_OTHER = (
     *("kind", "train", "linear_dim", "conv_dim", "linear_alpha", "conv_alpha", "targets", "init"),
     *("block_dims", "block_alphas", "block_conv_dims", "block_conv_alphas", "block_learning_rates"),
     *("lora_plus_ratio", "unet_lora_plus_ratio", "text_encoder_lora_plus_ratio"),
-    *("optimizer", "base_sha256", "fused_backward", "weight_precision"),
+    *("optimizer", "base_sha256", "fused_backward", "weight_precision", "embeddings"),
 )
 HOLDS_FROM_NOW = (
     *("steps", "epochs", "learning_rate", "unet_learning_rate", "text_encoder_learning_rate", "lr_schedule"),
     *("warmup", "decay_ratio", "max_grad_norm", "weight_decay", "text_encoder_until"),
     *("ema", "ema_every"),
+    *("embedding_learning_rate", "embedding_weight_decay", "embedding_norm_pull", "embedding_until"),
 )
 DIGESTS = ("pictures", "captions", "masks")  # conditions that are hashes, which tell a person nothing
 

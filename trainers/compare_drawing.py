@@ -20,6 +20,8 @@ from pipeline.interruption import Interruption
 from pipeline.settings import Json
 from trainers.adapters.merging import AdapterFile
 from trainers.compare_plan import Cell, Column, Plan
+from trainers.embedding_files import read_vectors
+from trainers.embeddings import in_place
 from trainers.export import read_hashes
 from trainers.models import Models, load_models
 from trainers.precision import DTYPES
@@ -103,12 +105,14 @@ def _drawn(
     for column, of_column in groupby(cells, key=lambda cell: cell.column):
         todo = list(of_column)
         with ExitStack() as stack:
-            if column.identity[1]:
-                assert column.model is not None
-                adapter = AdapterFile.read(column.model.path)
+            embeddings = read_vectors(column.embeddings)
+            if column.adapter is not None:
+                adapter = AdapterFile.read(column.adapter.path)
+                embeddings |= adapter.embeddings
                 stack.enter_context(adapter.merged(models.unet, models.text_encoder, column.weight))
+            words = stack.enter_context(in_place(models.text_encoder, embeddings))
             images = sample_images(
-                models,
+                replace(models, tokenizer=models.tokenizer.with_words(words)),
                 [cell.prompt for cell in todo],
                 clip_skip=plan.clip_skip,
                 max_tokens=plan.max_tokens,
@@ -143,12 +147,11 @@ def parameters(plan: Plan, column: Column, prompt: Prompt, more: Mapping[str, ob
         "Model hash": column.base.sha256[:10],
         "Clip skip": plan.clip_skip,
     }
-    if column.identity[1]:
-        assert column.model is not None
-        name = column.model.path.stem
+    if column.adapter is not None:
+        name = column.adapter.path.stem
         prompt = replace(prompt, text=f"{prompt.text} <lora:{name}:{column.weight:g}>")
-        if column.model.path.suffix.lower() == ".safetensors":
-            facts["Lora hashes"] = f"{name}: {_short_hash(column.model.path)}"
+        if column.adapter.path.suffix.lower() == ".safetensors":
+            facts["Lora hashes"] = f"{name}: {_short_hash(column.adapter.path)}"
     if column.model is not None and column.model.step is not None and column.weight:
         facts["Trained steps"] = column.model.step
     return png_parameters(prompt, facts | dict(more or {}))

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import InputError
 from trainers.adapters.merging import AdapterFile
+from trainers.embedding_files import files_beside
 from trainers.families import family_of_tensors
 from trainers.model_files import STEMS, part_files, read_weights, sha256_of_files
 from trainers.run_folder import RunFolder
@@ -50,6 +51,7 @@ class ModelFile:
     Args:
         step: of training; None where nothing says it.
         sha256: of the whole file.
+        embeddings: it was trained with, {name: file}; none of a bundle, which has them in it.
     """
 
     path: Path
@@ -59,6 +61,7 @@ class ModelFile:
     sha256: str
     metadata: Mapping[str, str]
     run: RunFacts
+    embeddings: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def is_adapter(self) -> bool:
@@ -186,7 +189,9 @@ def _read(path: Path, steps: Sequence[int]) -> ModelFile | None:
     if run.settings and kind != "full":
         kind = str(run.settings.get("kind", kind))
     name = run.name or _stem(path)
-    return ModelFile(path, kind, name, step, sha256_of_files(_weights(path)), metadata, run)
+    is_bundle = any(key.startswith("bundle_emb.") for key in tensors)
+    embeddings = {} if is_bundle else files_beside(path, metadata)
+    return ModelFile(path, kind, name, step, sha256_of_files(_weights(path)), metadata, run, embeddings)
 
 
 def _stem(path: Path) -> str:

@@ -46,9 +46,23 @@ class Column:
 
     @property
     def identity(self) -> tuple[str, str, float]:
-        """Base, adapter and weight; an adapter of weight 0 is the base alone."""
-        adapter = self.model if self.model and self.model.is_adapter and self.weight else None
-        return self.base.sha256, adapter.sha256 if adapter else "", self.weight if adapter else 0.0
+        """Base, adapter with embeddings, and weight; an adapter of weight 0 is the base alone."""
+        adapter, files = self.adapter, list(self.embeddings.values())
+        sha256 = adapter.sha256 if adapter else ""
+        if files:
+            sha256 += f"+{sha256_of_files(files)}"
+        return self.base.sha256, sha256, self.weight if adapter else 0.0
+
+    @property
+    def adapter(self) -> ModelFile | None:
+        """What is merged into the base."""
+        return self.model if self.model and self.model.is_adapter and self.weight else None
+
+    @property
+    def embeddings(self) -> Mapping[str, Path]:
+        """{name: file} of those that texts may name."""
+        model = self.model
+        return model.embeddings if model and (self.weight or not model.is_adapter) else {}
 
     def labels(self, *, has_bases: bool, has_weights: bool) -> tuple[str, str, str]:
         """Lines over the column: base, kind with name, step with weight; each may be empty."""

@@ -7,7 +7,7 @@ text's. Longer texts are cut into 2 or 3 chunks, encoded one by one and joined a
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import CLIPTextModel
 
 from pipeline.clip_tokens import BEGIN, END, byte_pair_tokenizer, clip_tokenizer
 from pipeline.errors import InputError
+from trainers.embedding_words import Words
 
 TOKENS_PER_CHUNK = 75  # of the option `max_tokens`: 75, 150 and 225 are 1, 2 and 3 chunks of any model
 
@@ -41,6 +42,7 @@ class Tokenizer:
 
     Args:
         max_text_tokens: positions of the text encoder, begin and end marks counted: 77 of SD1.x.
+        words: names of embeddings, whose ids lie above the vocabulary's; None where there are none.
     """
 
     inner: tokenizers.Tokenizer
@@ -48,6 +50,7 @@ class Tokenizer:
     begin: int
     end: int
     pad: int
+    words: Words | None = None
 
     @classmethod
     def bundled(cls, max_text_tokens: int) -> "Tokenizer":
@@ -106,14 +109,31 @@ class Tokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of a text, begin and end marks not counted, however many there are."""
-        return len(self.inner.encode(text, add_special_tokens=False).ids)
+        return len(self._ids([text])[0])
+
+    def plain_ids(self, text: str) -> list[int]:
+        """Token ids of the vocabulary alone, without begin and end."""
+        return list(self.inner.encode(text, add_special_tokens=False).ids)
+
+    def with_words(self, words: Words | None) -> "Tokenizer":
+        """The same vocabulary with names of embeddings beside it."""
+        return replace(self, words=words)
 
     def __call__(self, texts: Sequence[str], *, max_tokens: int = TOKENS_PER_CHUNK) -> Tensor:
         """Token ids, int64, [batch, chunks, max_text_tokens]; what is longer than `limit` is cut off."""
         chunks = num_chunks(max_tokens)
-        encoded = self.inner.encode_batch(list(texts), add_special_tokens=False)
-        rows = [self._chunks(one.ids, chunks) for one in encoded]
+        rows = [self._chunks(ids, chunks) for ids in self._ids(texts)]
         return torch.tensor(rows, dtype=torch.int64).view(len(rows), chunks, self.max_text_tokens)
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text; a name of an embedding is a token for each of its vectors."""
+        pieces = [[text] if self.words is None else self.words.pieces(text) for text in texts]
+        plain = [piece for of_text in pieces for piece in of_text if isinstance(piece, str)]
+        encoded = iter(self.inner.encode_batch(plain, add_special_tokens=False))
+        return [
+            [one for piece in of_text for one in (next(encoded).ids if isinstance(piece, str) else piece)]
+            for of_text in pieces
+        ]
 
     def _chunks(self, ids: list[int], chunks: int) -> list[list[int]]:
         """Every chunk is closed by an end mark, unless the text ended in it before."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from pipeline.errors import SettingsError
-from trainers.metadata import learning_rates
+from trainers.metadata import embedding_rate, learning_rates
 from trainers.optimizers import traits_of
 from trainers.train_settings import Settings
 
@@ -78,6 +78,11 @@ def craft_notes(settings: Settings, total_steps: int, sources: Mapping[str, str]
             )
     else:
         yield from _without_average(sources)
+    if settings.embeddings is None:
+        names = ("vectors", "learning_rate", "weight_decay", "norm_pull", "until")
+        for name in (f"embedding_{one}" for one in names):
+            if sources.get(name, "default") != "default":
+                yield f"{name} has no effect without embeddings: give --embeddings emb_init.json"
     yield from _of_optimizer(settings, sources)
 
 
@@ -112,6 +117,8 @@ def refuse_senseless(settings: Settings, precision: str) -> None:
         SettingsError: they do not; the sentence says what to change.
     """
     _refuse_odd_optimizer(settings)
+    if settings.embeddings is not None:
+        _refuse_odd_embeddings(settings)
     if settings.kind == "full" and settings.steps_singly:
         _refuse_odd_single_steps(settings, precision)
 
@@ -147,6 +154,21 @@ def _refuse_odd_single_steps(settings: Settings, precision: str) -> None:
         raise SettingsError(
             "fp16 looks at all gradients before a step, and --fused-backward never has them all",
             hint="give --precision bf16 or fp32",
+        )
+
+
+def _refuse_odd_embeddings(settings: Settings) -> None:
+    name, rate = settings.optimizer, embedding_rate(settings)
+    unet, text = learning_rates(settings)
+    if traits_of(name).is_alike and rate != (unet if settings.trains_unet else text):
+        raise SettingsError(
+            f"{name} steps everything alike, found a learning rate of {rate:g} for the embeddings",
+            hint="leave --embedding-learning-rate out, or --optimizer adamw",
+        )
+    if name == "schedule-free-adamw" and settings.embedding_norm_pull:
+        raise SettingsError(
+            "schedule-free-adamw learns at another point than it saves, so norms cannot be taken back there",
+            hint="give --embedding-norm-pull 0, or --optimizer adamw",
         )
 
 

@@ -1,7 +1,7 @@
 """The training loop, read from top to bottom."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -39,6 +39,7 @@ class Run:
     Args:
         learning_rates: of each group of the optimizer, before the schedule.
         accumulation: batches of one step.
+        stops: (step, what is done there): from that step on something learns no more.
     """
 
     models: Models
@@ -55,7 +56,7 @@ class Run:
     log_every: int
     unet: Callable[..., Any]  # the UNet, perhaps compiled
     parts: Parts = field(default_factory=Parts)
-    text_encoder_until: int | None = None  # steps after which the text encoder learns no more
+    stops: Sequence[tuple[int, Callable[[], None]]] = ()
 
 
 @dataclass(slots=True)
@@ -85,10 +86,10 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
     for step in range(start, stop):
         stretch = stretch or Stretch()
 
-        # From here on the text encoder learns no more, and what it says of a caption is remembered.
-        if run.text_encoder_until is not None and step == max(start, run.text_encoder_until):
-            run.method.freeze_text_encoder()
-            run.texts.freeze()
+        # From here on the text encoder, or embeddings, may learn no more.
+        for until, freeze in run.stops:
+            if step == max(start, until):
+                freeze()
 
         # The learning rate follows from the step alone.
         multiplier = run.lr_schedule.multiplier(step)

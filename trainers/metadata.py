@@ -88,12 +88,18 @@ def learning_rates(settings: Settings) -> tuple[float, float]:
     return both if unet is None else unet, both if text is None else text
 
 
+def embedding_rate(settings: Settings) -> float:
+    """Of the embeddings."""
+    own = settings.embedding_learning_rate
+    return learning_rates(settings)[1] if own is None else own
+
+
 def recipe(settings: Settings) -> dict[str, Json]:
     """Every setting that shapes the result, without the paths of a machine."""
     return {
         name: value
         for name, value in as_json(settings, only_results=True).items()
-        if name not in ("data", "reg_data", "validation_data", "base", "vae", "preset")
+        if name not in ("data", "reg_data", "validation_data", "base", "vae", "preset", "embeddings")
     }
 
 

@@ -142,7 +142,7 @@ class AdapterMethod:
                 seed=settings.seed,
             )
         if settings.gradient_checkpointing:
-            learns = self.spec.trains_text_encoder
+            learns = settings.asks_text_encoder
             checkpoint_activations(models.unet, models.text_encoder if learns else None)
 
     @property
@@ -225,8 +225,15 @@ class AdapterMethod:
     ) -> list[tuple[Path, FileHashes | None]]:
         """One file in the grammar of A1111, ComfyUI and kohya's scripts."""
         path = folder.model_path(step)
-        tensors = self.network.file_tensors(self._save_dtype)
-        return [(path, write_safetensors(path, tensors, {**metadata, **dict(file_metadata(self.spec))}))]
+        return [(path, write_safetensors(path, self.file_tensors(), self.file_metadata(metadata)))]
+
+    def file_tensors(self) -> dict[str, Tensor]:
+        """What the file holds."""
+        return self.network.file_tensors(self._save_dtype)
+
+    def file_metadata(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        """Metadata, with what an adapter's file says of itself."""
+        return {**metadata, **dict(file_metadata(self.spec))}
 
 
 class FullMethod:
@@ -246,7 +253,8 @@ class FullMethod:
                 self._parts[part] = module  # type: ignore[index]
         freeze_blocks(self._parts, block_rates(settings, models.unet.config), models.unet.config)
         if settings.gradient_checkpointing:
-            checkpoint_activations(models.unet, self._parts.get("text_encoder"))
+            learns = settings.asks_text_encoder
+            checkpoint_activations(models.unet, models.text_encoder if learns else None)
 
     @property
     def num_trainable(self) -> int:

@@ -13,6 +13,7 @@ from pipeline.settings import Resolved
 from trainers.balanced import balanced
 from trainers.craft import craft_notes, refuse_senseless
 from trainers.dataset import TrainingData
+from trainers.embedding_plan import read_embeddings
 from trainers.held_out import hold_out, missing_concepts
 from trainers.masks import mask_problems
 from trainers.models import BaseFacts, inspect_base
@@ -56,11 +57,13 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     prompts = _prompts(settings)
     for prompt in prompts:
         sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
+    embeddings = read_embeddings(settings, facts.models)
     data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
     data, held_out = hold_out(data, settings, count_tokens=facts.models.tokenizer.count)
     data = balanced(data, settings)
     _refuse_odd_sizes(data, facts)
-    sizes = model_sizes(settings, facts, data.examples, precision, device.type)
+    embeddings = embeddings and embeddings.seen_in(data.examples)
+    sizes = model_sizes(settings, facts, data.examples, precision, device.type, embeddings)
     prepared = Prepared(
         settings=settings,
         sources=resolved.sources,
@@ -79,6 +82,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
         block_rows=sizes.block_rows,
         file_bytes=sizes.file_bytes,
         forecast=sizes.forecast,
+        embeddings=embeddings,
         problems=[*facts.notes, *data.notes, *data.problems],
     )
     prepared.count_failures(data.unreadable)
@@ -157,6 +161,11 @@ def _problems(prepared: Prepared) -> Iterator[str]:
             f"the text encoder learns to the end, as the run has no step {until:,}: leave out "
             "--text-encoder-until"
         )
+    if prepared.embeddings is not None:
+        yield from prepared.embeddings.problems
+    until = prepared.embeddings_until
+    if until is not None and until >= prepared.total_steps:
+        yield f"the embeddings learn to the end: the run has no step {until:,}, leave --embedding-until out"
     if settings.kind != "full" and settings.linear_alpha == 0:
         yield "an alpha of 0 learns nothing: raise --linear-alpha"
     if prepared.held_out is not None and (missing := missing_concepts(prepared.data, prepared.held_out)):

@@ -21,9 +21,10 @@ from pipeline.settings import as_json
 from trainers.balanced import class_of
 from trainers.craft import craft_shown
 from trainers.dataset import Example, TrainingData
+from trainers.embedding_plan import EmbeddingPlan
 from trainers.forecast import CONTEXT_BYTES, OVERHEAD, Forecast
 from trainers.held_out import HeldOut
-from trainers.metadata import learning_rates
+from trainers.metadata import embedding_rate, learning_rates
 from trainers.models import BaseFacts
 from trainers.objectives import objective_words
 from trainers.physical_limits import attainable_flop_per_s
@@ -50,6 +51,7 @@ class Prepared:
         failures: pictures that cannot be read, left out of the run.
         optimizer_bytes: of the optimizer's memory.
         file_bytes: of one saved model.
+        embeddings: that learn too; None where none do.
     """
 
     settings: Settings
@@ -69,6 +71,7 @@ class Prepared:
     block_rows: list[dict[str, Any]]
     file_bytes: int
     forecast: Forecast
+    embeddings: EmbeddingPlan | None = None
     problems: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
@@ -94,8 +97,24 @@ class Prepared:
     @property
     def text_encoder_until(self) -> int | None:
         """Steps after which the text encoder learns no more; None where it learns to the end, or never."""
-        until = self.settings.text_encoder_until
-        if not until or self.settings.train != "both":
+        return self._step_of(self.settings.text_encoder_until) if self.settings.train == "both" else None
+
+    @property
+    def embeddings_until(self) -> int | None:
+        """Steps after which the embeddings learn no more; None where they learn to the end, or never."""
+        return self._step_of(self.settings.embedding_until) if self.embeddings else None
+
+    @property
+    def texts_until(self) -> int | None:
+        """Steps after which the text encoder always says the same of a caption; None for never."""
+        ends = [self.text_encoder_until] if self.settings.trains_text_encoder else []
+        ends += [self.embeddings_until] if self.embeddings else []
+        known = [one for one in ends if one is not None]
+        return max(known) if known and len(known) == len(ends) else None
+
+    def _step_of(self, until: float) -> int | None:
+        """A step, also said as a share of the run; 0 is never."""
+        if not until:
             return None
         return round(until * self.total_steps) if until < 1 else round(until)
 
@@ -191,6 +210,8 @@ class Prepared:
         forms = 2 if settings.kind == "full" and settings.save_as == "both" else 1
         forms *= 2 if settings.ema and settings.ema_save == "beside" else 1
         state = self.num_trainable * (8 if settings.ema else 4) + self.optimizer_bytes
+        if self.embeddings is not None and settings.kind != "full":
+            forms *= 2  # adapters come once more with the embeddings in them
         return kept * forms * self.file_bytes + 2 * state
 
     # What a person and a machine are shown
@@ -215,6 +236,7 @@ class Prepared:
             **self._batches(),
             "what learns": self._learns(),
             "objective": objective_words(settings, self.facts.models.diffusion),
+            **self._embeddings_shown(),
             "learning rate": self._rates(),
             **craft_shown(settings),
             "arithmetic": f"{self.precision} on {self._device_name()}",
@@ -238,6 +260,8 @@ class Prepared:
             yield f"{name}: {text}"
         yield Table("buckets", self.bucket_rows()[:ROWS_SHOWN])
         yield Table("folders", self.folder_rows()[:ROWS_SHOWN])
+        if self.embeddings is not None:
+            yield Table("embeddings", self.embeddings.rows())
         if self.block_rows:
             yield Table("blocks", self.block_rows)
         if rows := timestep_rows(self.settings, self.facts.models.diffusion):
@@ -298,6 +322,7 @@ class Prepared:
             "buckets": self.bucket_rows(),
             "folders": self.folder_rows(),
             "blocks": self.block_rows,
+            "embeddings": self.embeddings.rows() if self.embeddings is not None else [],
             "timesteps": timestep_rows(self.settings, self.facts.models.diffusion),
             "other_than_the_preset": {
                 name: {"preset": before, "here": after} for name, (before, after) in self.changed.items()
@@ -342,6 +367,20 @@ class Prepared:
         until = self.text_encoder_until
         stop = "" if until is None else f"; the text encoder until step {until:,}"
         return f"{rates}, {settings.lr_schedule}, {settings.optimizer}{stop}"
+
+    def _embeddings_shown(self) -> dict[str, str]:
+        """What embeddings learn, where they do."""
+        if self.embeddings is None:
+            return {}
+        settings, until = self.settings, self.embeddings_until
+        parts = [self.embeddings.shown(), f"learning rate {embedding_rate(settings):g}"]
+        if settings.embedding_weight_decay:
+            parts.append(f"weight decay {settings.embedding_weight_decay:g}")
+        if settings.embedding_norm_pull:
+            parts.append(f"norms taken back by {settings.embedding_norm_pull:g}")
+        if until is not None:
+            parts.append(f"until step {until:,}")
+        return {"embeddings": "; ".join(parts)}
 
     def _batches(self) -> dict[str, str]:
         """How concepts share the batches, where they do."""

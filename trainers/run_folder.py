@@ -3,6 +3,7 @@
 models/<name>/
   <name>-step00002000.safetensors   step models            <name>.safetensors   the last one
   ...-ema.safetensors               the average of the weights beside them, where one is kept
+  embeddings/, bundles/             embeddings that learn too, by themselves and in one file with the adapter
   state/step-00002000.pt            to resume from         settings.json        every setting in force
   metrics.jsonl   samples/   samples.png   train.log      index.html, loss.svg   the page of the run
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import InputError
-from pipeline.files import write_atomic
+from pipeline.files import remove_tree, write_atomic
 from pipeline.training_runs import LOSS_NAME, METRICS_NAME, PAGE_NAME, SETTINGS_NAME, SHEET_NAME
 
 AVERAGE = "-ema"  # behind the names of averages of the weights
@@ -80,6 +81,16 @@ class RunFolder:
         """A full checkpoint as a diffusers folder."""
         return self.model_path(step).with_suffix("")
 
+    def embeddings_folder(self, step: int | None = None) -> Path:
+        """Where embeddings lie, each in a file by its name; those of a step, and averages, apart."""
+        folder = self.path / "embeddings"
+        is_last = step is None and not self.suffix
+        return folder if is_last else folder / self.model_path(step).stem
+
+    def bundle_path(self, step: int | None = None) -> Path:
+        """An adapter with its embeddings in it."""
+        return bundle_of(self.model_path(step))
+
     def sample_path(self, step: int, number: int) -> Path:
         """A picture drawn after a step, of the prompt with this number."""
         return self.samples_folder / f"{self.name}_{step:08d}_{number:02d}.png"
@@ -132,13 +143,22 @@ class RunFolder:
         mine = [(number, path) for number, path in self.step_models() if number <= step and number != spared]
         for number, path in mine:
             is_new = number in sorted({number for number, _ in mine})[-keep_last:]
-            if keep_last and not is_new and path.is_file():
+            if not keep_last or is_new:
+                continue
+            if path.is_file():
                 path.unlink(missing_ok=True)
-            elif keep_last and not is_new:
-                _remove_folder(path)
+            else:
+                remove_tree(path)
+            self._forget_embeddings(path.name.removesuffix(".safetensors"))
+
+    def _forget_embeddings(self, stem: str) -> None:
+        """Those that were saved with a model."""
+        bundle_of(self.path / f"{stem}.safetensors").unlink(missing_ok=True)
+        folder = self.path / "embeddings" / stem
+        if folder.is_dir():
+            remove_tree(folder)
 
 
-def _remove_folder(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path)
+def bundle_of(model_path: Path) -> Path:
+    """Where an adapter lies once more, with its embeddings in it."""
+    return model_path.parent / "bundles" / f"{model_path.stem}-bundle.safetensors"

@@ -13,6 +13,8 @@ from trainers.adapters.network import attach
 from trainers.block_values import adapter_rows, block_rates, full_rows
 from trainers.conditioning import encode, num_chunks
 from trainers.dataset import Example
+from trainers.embedding_plan import EmbeddingPlan
+from trainers.embeddings import extend_table
 from trainers.export import file_bytes
 from trainers.forecast import WIDE_BYTES, Forecast, MetaModel, Stepping, StepSizes, forecast_step
 from trainers.learning_rates import freeze_blocks
@@ -51,15 +53,19 @@ def model_sizes(
     examples: Sequence[Example],
     precision: Precision,
     device_type: str = "cpu",
+    embeddings: EmbeddingPlan | None = None,
 ) -> ModelSizes:
     """Sizes of a run on a base model; nothing of the model's size is allocated.
+
+    Args:
+        embeddings: that learn too.
 
     Raises:
         InputError, SettingsError: the model is not of this family, or the settings do not go together.
     """
     found: dict[str, Any] = {}
     with torch.device("meta"):
-        model = _meta_model(settings, facts, precision, found)
+        model = _meta_model(settings, facts, precision, embeddings, found)
     forecast = forecast_step(
         model,
         _step_sizes(settings, facts, examples),
@@ -85,7 +91,11 @@ def model_sizes(
 
 
 def _meta_model(
-    settings: Settings, facts: BaseFacts, precision: Precision, found: dict[str, Any]
+    settings: Settings,
+    facts: BaseFacts,
+    precision: Precision,
+    embeddings: EmbeddingPlan | None,
+    found: dict[str, Any],
 ) -> MetaModel:
     """The model with its method attached; what is counted on the way goes into `found`."""
     unet, text_encoder = copy.deepcopy(facts.models.unet), copy.deepcopy(facts.models.text_encoder)
@@ -110,15 +120,19 @@ def _meta_model(
         )
         found["block_rows"] = adapter_rows(settings, network, unet.config)
         found["file_bytes"] = network.file_bytes(DTYPES[settings.save_precision], {})
-    found.setdefault("stepped", trainable)
+    found["stepped"] = [*found.get("stepped", trainable)]
+    if embeddings is not None:
+        table = extend_table(text_encoder, embeddings.num_vectors)
+        trainable.append(table)
+        found["stepped"].append(table)
     found["num_trainable"] = sum(one.numel() for one in trainable)
 
     def encoded(token_ids: Tensor) -> Tensor:
-        with torch.set_grad_enabled(settings.trains_text_encoder):
+        with torch.set_grad_enabled(settings.asks_text_encoder):
             return encode(text_encoder, token_ids, clip_skip=settings.clip_skip)
 
     def checkpoint() -> None:
-        checkpoint_activations(unet, text_encoder if settings.trains_text_encoder else None)
+        checkpoint_activations(unet, text_encoder if settings.asks_text_encoder else None)
 
     is_asked = settings.gradient_checkpointing
     return MetaModel(unet, text_encoder, encoded, trainable, checkpoint if is_asked else None)
@@ -141,7 +155,7 @@ def _beside_bytes(facts: BaseFacts, device_type: str) -> int:
     """A CPU's memory holds the autoencoder too, in fp32; from a GPU it is taken once latents are made."""
     if device_type != "cpu":
         return 0
-    return WIDE_BYTES * sum(one.numel() for one in facts.models.vae.parameters())
+    return WIDE_BYTES * sum(int(one.numel()) for one in facts.models.vae.parameters())
 
 
 def _full(

@@ -22,7 +22,7 @@ class TextOutputs:
     """Hidden states of captions, [batch, tokens, width], on the device.
 
     Args:
-        is_learning: the text encoder gets gradients.
+        is_learning: gradients go through the text encoder, to itself or to embeddings.
         captions_vary: captions are drawn anew on each visit.
     """
 
@@ -54,7 +54,7 @@ class TextOutputs:
             return self._encode(batch.token_ids)
 
     def freeze(self) -> None:
-        """The text encoder learns no more."""
+        """The text encoder, and the embeddings it reads, learn no more."""
         self._is_learning, self._remembers = False, not self._captions_vary
 
     @property

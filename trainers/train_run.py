@@ -1,6 +1,6 @@
 """One run, from its settings to its files: what the loop is given, and what happens beside it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from trainers.models import Models, load_models
 from trainers.objectives import make_objective, trained_diffusion
 from trainers.optimizers import make_optimizer, parse_arguments, traits_of
 from trainers.parts import Parts, memory_said
+from trainers.pivotal import PivotalMethod, attach_embeddings
 from trainers.precision import Stepper
 from trainers.prepared import Prepared
 from trainers.run_caches import fill_latents, fill_masks, latents_on
@@ -112,10 +113,13 @@ class _Training:
             settings.base, vae=settings.vae, state_folder=prepared.project.state_folder
         )
         self.models.diffusion = trained_diffusion(settings, self.models.diffusion)
+        vectors = attach_embeddings(prepared.embeddings, self.models, settings)
         cache = fill_latents(prepared, self.models, self._interruption)
         self.masks = fill_masks(prepared, self.models, self._interruption)
         self.visits = prepared.visits()
         self.method: Method = make_method(settings, self.models, prepared.device, prepared.precision)
+        if vectors is not None:
+            self.method = PivotalMethod(self.method, vectors, settings, prepared.device)
         self.stepper = self._stepper()
         self.average = self._average()
         start = self._resume()
@@ -208,12 +212,20 @@ class _Training:
             "base_sha256": self.models.source.sha256,
             "vae_sha256": self.models.source.vae_sha256,
             **self.prepared.data_digests(),
+            **({"embeddings": self.prepared.embeddings.identity} if self.prepared.embeddings else {}),
             **({"masks": self.masks.digest(self.prepared.data.examples)} if self.masks else {}),
         }
 
     def _train(self, start: int, cache: LatentCache) -> None:
         settings, prepared = self.settings, self.prepared
         unet: Any = self.models.unet
+        texts = TextOutputs(
+            self.models,
+            settings,
+            prepared.device,
+            is_learning=settings.asks_text_encoder,
+            captions_vary=prepared.captions_vary,
+        )
         run = Run(
             models=self.models,
             method=self.method,
@@ -227,13 +239,7 @@ class _Training:
                 latents_on=latents_on(prepared, self.models, cache),
                 masks=self.masks,
             ),
-            texts=TextOutputs(
-                self.models,
-                settings,
-                prepared.device,
-                is_learning=settings.trains_text_encoder,
-                captions_vary=prepared.captions_vary,
-            ),
+            texts=texts,
             objective=make_objective(settings, self.models.diffusion, prepared.device),
             lr_schedule=lr_schedule(
                 settings.lr_schedule,
@@ -248,7 +254,7 @@ class _Training:
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
             parts=Parts(settings.micro_batch_size, is_fixed=settings.fused_backward),
-            text_encoder_until=prepared.text_encoder_until,
+            stops=list(self._stops(texts)),
         )
         if prepared.held_out is not None:
             self._validator = Validator(settings, prepared.held_out, cache)
@@ -268,6 +274,17 @@ class _Training:
             train_loop(run, start, prepared.total_steps, self)
         self._save_models(None)
         self._save_state(prepared.total_steps)
+
+    def _stops(self, texts: TextOutputs) -> Iterator[tuple[int, Callable[[], None]]]:
+        """What learns no more from a step on; then what is said of a caption is remembered."""
+        prepared = self.prepared
+        if prepared.text_encoder_until is not None:
+            yield prepared.text_encoder_until, self.method.freeze_text_encoder
+        if prepared.embeddings_until is not None:
+            assert isinstance(self.method, PivotalMethod)
+            yield prepared.embeddings_until, self.method.freeze_embeddings
+        if prepared.texts_until is not None:
+            yield prepared.texts_until, texts.freeze
 
     # Events of the loop
 

@@ -17,6 +17,7 @@ from trainers.block_settings import BlockSettings
 from trainers.course_settings import CourseSettings
 from trainers.data_settings import DataSettings
 from trainers.ema_settings import EmaSettings
+from trainers.embedding_settings import EmbeddingSettings
 from trainers.memory_settings import MemorySettings
 from trainers.objective_settings import ObjectiveSettings
 from trainers.prior_settings import PriorSettings
@@ -227,6 +228,7 @@ class OutputSettings:
 @dataclass(frozen=True, kw_only=True)
 class Settings(
     EmaSettings,
+    EmbeddingSettings,
     RegularisationSettings,
     PriorSettings,
     ObjectiveSettings,
@@ -257,6 +259,11 @@ class Settings(
     def trains_text_encoder(self) -> bool:
         """Whether the text encoder learns."""
         return self.train in ("both", "text-encoder")
+
+    @property
+    def asks_text_encoder(self) -> bool:
+        """Whether gradients go through the text encoder: it learns itself, or embeddings do that it reads."""
+        return self.trains_text_encoder or self.embeddings is not None
 
 
 def load_preset(name: str) -> tuple[str, dict[str, Any]]:
@@ -349,11 +356,16 @@ def check_before(settings: Settings) -> None:
             )
     if settings.prompts is not None and not settings.prompts.is_file():
         raise InputError(f"there is no file of prompts {settings.prompts}", hint="mend --prompts")
+    if settings.embeddings is not None and not settings.embeddings.is_file():
+        raise InputError(
+            f"there is no file of embeddings {settings.embeddings}",
+            hint="celforge caption --embedding-file writes emb_init.json",
+        )
 
 
 def differences(settings: Settings, preset: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """{setting: (value of the preset, value in force)} of what shapes the result and is not the preset's."""
-    passed_over = {"data", "reg_data", "validation_data", "base", "vae", "preset"}
+    passed_over = {"data", "reg_data", "validation_data", "base", "vae", "preset", "embeddings"}
     found = {}
     for one in options_of(Settings):
         if one.affects_result and one.name not in passed_over:

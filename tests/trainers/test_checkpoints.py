@@ -70,6 +70,9 @@ def test_files_are_named_as_kohya_names_them_and_old_ones_go_when_asked(tmp_path
     for step in (5, 10, 15):
         folder.model_path(step).write_bytes(b"x")
         folder.state_path(step).write_bytes(b"x")
+        folder.embeddings_folder(step).mkdir(parents=True)
+        folder.bundle_path(step).parent.mkdir(exist_ok=True)
+        folder.bundle_path(step).write_bytes(b"x")
     folder.diffusers_folder(5).mkdir()
     (folder.path / "a.b-step00000099-mine.safetensors").write_bytes(b"x")
     assert [step for step, _ in folder.states()] == [5, 10, 15]
@@ -80,6 +83,8 @@ def test_files_are_named_as_kohya_names_them_and_old_ones_go_when_asked(tmp_path
     folder.forget_old_models(2, 15)
     assert sorted({step for step, _ in folder.step_models()}) == [10, 15]
     assert not folder.diffusers_folder(5).exists()
+    assert [folder.bundle_path(step).exists() for step in (5, 10, 15)] == [False, True, True]
+    assert [folder.embeddings_folder(step).exists() for step in (5, 10, 15)] == [False, True, True]
     assert (folder.path / "a.b-step00000099-mine.safetensors").exists()
 
 

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
@@ -21,6 +21,7 @@ from pipeline.errors import InputError
 from trainers.adapters.foreign_names import kohya_tensors
 from trainers.adapters.network import ALGORITHMS, SHOWN_KEYS, algorithm_of, tensors_by_layer
 from trainers.adapters.paths import Algorithm, Shape, exact_products
+from trainers.embedding_files import part_bundle
 from trainers.layers import PREFIXES, Layer, find_text_encoder_layers, find_unet_layers
 from trainers.model_files import read_weights
 
@@ -90,12 +91,14 @@ class AdapterFile:
 
     Args:
         metadata: of the file, as texts.
+        embeddings: bundled with it, {name: [vectors, width]}.
     """
 
     path: Path
     kind: FileKind
     changes: Mapping[str, LayerChange]  # by layer key
     metadata: Mapping[str, str]
+    embeddings: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path, *, meta: bool = False) -> "AdapterFile":
@@ -113,10 +116,11 @@ class AdapterFile:
                 f"{path.name} is for Stable Diffusion XL",
                 hint="give adapters of Stable Diffusion 1.x",
             )
+        tensors, embeddings = part_bundle(tensors, metadata)
         layers = tensors_by_layer(kohya_tensors(tensors))
         _take_alphas_of_diffusers(layers, metadata, path.name)
         changes = {key: _change(key, found, path.name) for key, found in layers.items()}
-        return cls(path, _kind(layers), changes, metadata)
+        return cls(path, _kind(layers), changes, metadata, embeddings)
 
     def pairs(self, unet: nn.Module, text_encoder: nn.Module) -> list[tuple[Layer, LayerChange]]:
         """Each layer that is changed with its change.
