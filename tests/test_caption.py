@@ -793,7 +793,7 @@ def test_no_run_and_no_undo_loses_words_that_were_typed(
     """
     described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9, "day": 0.8}}})
     path, random, typed = tmp_path / "a.txt", Random(seed), set[str]()
-    before_overwrite = None
+    before_overwrite: str | None = None
     for number, what in enumerate(["run", "edit", "run", "undo", "run", *random.choices(CORNERS, k=7)]):
         stood = path.read_text(encoding="utf-8") if path.exists() else None
         if what == "edit":

@@ -97,7 +97,8 @@ def _files(folder: str, since_ns: int) -> tuple[set[str], list[str]]:
     """Names in a folder, other than folders, and those of them that were written after a time; links never
     were.
     """
-    found, newer = [], []
+    found: list[str] = []
+    newer: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
