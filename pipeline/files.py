@@ -48,6 +48,8 @@ __all__ = [
     "partial_path",
     "path_key",
     "place",
+    "relative_path",
+    "remove_folder",
     "remove_partials",
     "remove_tree",
     "safe_name",
@@ -60,6 +62,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS_HERE = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 )  # EINVAL is what Windows says of FAT and exFAT
+_NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD of Windows, which Python takes for no PermissionError
 _NO_CLONES_HERE = frozenset(
     {errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 )
@@ -212,6 +215,25 @@ def unlink(path: Path) -> None:
         path.unlink()
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove an empty folder; on Windows also one that is marked read-only, as cloud folders are."""
+    try:
+        folder.rmdir()
+    except PermissionError:
+        if sys.platform != "win32":
+            raise
+        os.chmod(folder, stat.S_IWRITE)
+        folder.rmdir()
+
+
+def relative_path(path: Path | str, folder: Path | str) -> str:
+    """The way from a folder to a path, with forward slashes; the whole path where that is another drive."""
+    try:
+        return os.path.relpath(path, folder).replace(os.sep, "/")
+    except ValueError:
+        return os.path.abspath(path)
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder with all that is in it, read-only or not; links are removed, not followed."""
     os.chmod(folder, 0o700)
@@ -319,15 +341,21 @@ def _hardlink(source: Path, destination: Path) -> None:
 def _symlink(source: Path, destination: Path, *, relative: bool) -> None:
     target = os.path.abspath(source)
     if relative:
-        target = os.path.relpath(target, os.path.realpath(destination.parent))
+        with suppress(ValueError):  # another drive of Windows: no relative path leads there
+            target = os.path.relpath(target, os.path.realpath(destination.parent))
     try:
         os.symlink(target, destination)
-    except PermissionError as error:
-        if sys.platform != "win32":
+    except OSError as error:
+        if getattr(error, "winerror", None) == _NO_PRIVILEGE:
+            raise InputError(
+                f"Windows does not let this account make symbolic links ({destination})",
+                hint="choose hardlink or copy, or switch on Developer Mode",
+            ) from error
+        if error.errno not in _NO_LINKS_HERE or os.path.lexists(destination):
             raise
         raise InputError(
-            f"Windows does not let this account make symbolic links ({destination})",
-            hint="choose hardlink or copy, or switch on Developer Mode",
+            f"cannot make a symbolic link from {source} to {destination}: {error.strerror}",
+            hint="choose copy instead",
         ) from error
 
 

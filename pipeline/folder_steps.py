@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.actions import PlaceHow
-from pipeline.files import partial_path, place, remove_tree, unlink
+from pipeline.files import partial_path, place, remove_folder, remove_tree, unlink
 from pipeline.renaming import rename_all_new, rename_new, replace, sync_folder
 from pipeline.steps import Made, Site, State, Step
 from pipeline.tree import FutureTree, Node
@@ -94,7 +94,7 @@ class PlaceFolderStep(Step):
                 site.set_aside(path, problem)
             else:
                 unlink(path)
-        return destination.rmdir()
+        return remove_folder(destination)
 
     def foresee_undo(self, tree: FutureTree, site: Site, made: Made) -> str | None:
         destination = str(site.path(self.destination))

@@ -8,7 +8,7 @@ same way, since the log is synced before a step touches a path that an earlier o
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +16,28 @@ from typing import Any
 
 from pipeline.actions import CatalogWriter, RowAction
 from pipeline.errors import InputError, InterruptedRunError, JournalError
-from pipeline.files import disk_full_as_error, remove_partials, safe_name
-from pipeline.folder_steps import MoveFilesStep
+from pipeline.files import disk_full_as_error, is_disk_full, remove_partials, safe_name
+from pipeline.folder_steps import MoveFilesStep, RelinkStep
 from pipeline.plan import SHOWN_PROBLEMS, Plan, prepare, raise_problems
 from pipeline.records import Journal, Log, Steps, list_journals, next_number, write_journal
 from pipeline.renaming import sync_folder
-from pipeline.steps import Made, MakeFolderStep, MoveStep, RowStep, Site, Step, StepError
+from pipeline.steps import (
+    Made,
+    MakeFolderStep,
+    MoveStep,
+    RemoveFolderStep,
+    RowStep,
+    Site,
+    Step,
+    StepError,
+)
 from pipeline.touched import Touched
 from pipeline.tree import FutureTree
+from pipeline.trial_links import link_problems
 
 __all__ = ["Journal", "apply_plan", "list_journals", "recover", "undo_last"]
 
-FEW_STEPS = 64  # up to here each file is synced by itself; above, all disks at once
+FEW = 64  # syncs, up to which files and folders are synced by themselves; above, all disks at once
 OnStep = Callable[[], object]
 ShouldStop = Callable[[], bool]
 
@@ -66,6 +76,7 @@ def apply_plan(
     name = f"{number:06d}-{safe_name(plan.stage, max_bytes=100)}"
     prepared = prepare(plan, root, state_folder, catalog, run=name, run_id=run_id)
     raise_problems(plan.stage, prepared.problems)
+    raise_problems(plan.stage, link_problems(prepared.steps, root, state_folder / "journals"))
     if not prepared.steps and not prepared.rows:
         return None
     if prepared.rows and catalog is None:
@@ -153,8 +164,8 @@ class _Run:
         self._should_stop = should_stop
         self._kept_folder = state_folder / "undo" / journal.name
         aside = state_folder / "dropped" / f"undo-{journal.number:06d}"
-        is_small = journal.num_steps <= FEW_STEPS or sys.platform == "win32"
-        self._site = Site(Path(os.path.realpath(root)), aside, sync=is_small)
+        self._site = Site(Path(os.path.realpath(root)), aside)
+        self._changed_folders: set[str] | None = None  # None: too many to sync each by itself
 
     # Forward
 
@@ -165,8 +176,9 @@ class _Run:
         with disk_full_as_error(self._site.root, self._journal.name), Log(self._journal) as log:
             log.sync()
             sync_folder(self._journal.path.parent)
+            self._choose_sync(steps)
             self._do_steps(steps, log, is_resumed=is_resumed)
-            self._sync_all(steps)
+            self._sync_all()
             self._write_rows(rows, log)
             log.mark("end")
         return replace(self._journal, status="applied")
@@ -207,6 +219,7 @@ class _Run:
         steps = Steps(self._journal)
         with disk_full_as_error(self._site.root, self._journal.name), Log(self._journal) as log:
             self._site.force = force or bool(log.marks.get("force"))
+            self._choose_sync(steps)
             if "end" not in log.marks and "undoing" not in log.marks:
                 self._settle_forward(steps, log)
             if "undoing" in log.marks:
@@ -215,7 +228,7 @@ class _Run:
             log.mark("undoing", force=self._site.force)
             self._restore_rows(steps.rows(), log)
             self._undo_steps(steps, log)
-            self._sync_all(steps)
+            self._sync_all()
             with suppress(OSError):  # what could not be put back stays
                 self._kept_folder.rmdir()
             log.mark("undone_all")
@@ -312,31 +325,56 @@ class _Run:
 
     @contextmanager
     def _errors_told(self, index: int, what: str, hint: str) -> Iterator[None]:
-        where = f"{self._journal.name} {what} at step {index + 1:,} of {self._journal.num_steps:,}"
         try:
-            with disk_full_as_error(self._site.root, f"{self._journal.name}, step {index + 1:,}"):
-                yield
-        except StepError as error:
-            raise JournalError(f"{where}: {error}", hint=hint) from error
-        except InputError as error:
-            raise JournalError(f"{where}: {error.message}", hint=hint) from error
-        except OSError as error:
-            raise JournalError(f"{where}: {_told(error)}", hint=hint) from error
+            yield
+        except (StepError, InputError, OSError) as error:
+            if isinstance(error, OSError):
+                with disk_full_as_error(self._site.root, f"{self._journal.name}, step {index + 1:,}"):
+                    if is_disk_full(error):
+                        raise
+            why = error.message if isinstance(error, InputError) else _told(error)
+            where = f"{self._journal.name} {what} at step {index + 1:,} of {self._journal.num_steps:,}"
+            raise JournalError(f"{where}: {why}", hint=hint) from error
 
-    def _sync_all(self, steps: Sequence[Step] | Steps) -> None:
+    def _choose_sync(self, steps: Iterable[Step]) -> None:
+        """See how what is done is put on the disk: file by file, or all disks at once at the end.
+
+        A rename of a folder is on the disk once the folders above it are: thousands of them need a few syncs,
+        and need not wait for what other programs write.
+        """
+        self._changed_folders = _changed_folders(steps)
+        self._site.sync = self._changed_folders is not None or sys.platform == "win32"
+
+    def _sync_all(self) -> None:
         """Wait until all that was done is on the disk."""
         if sys.platform == "win32":
             return  # each file was synced by itself; names are journalled by the system
-        if self._journal.num_steps > FEW_STEPS:
+        if self._changed_folders is None:
             os.sync()
             return
-        paths = (self._site.path(stored) for step in steps for stored in step.paths())
-        for folder in {path.parent for path in paths}:
+        for folder in map(self._site.path, sorted(self._changed_folders)):
             if folder.is_dir():
                 sync_folder(folder)
 
 
+_MOVES_NAMES = (MoveStep, MakeFolderStep, RemoveFolderStep, RelinkStep)
 _FORCE = "keep what was changed and take back the rest: celforge undo --force"
+
+
+def _changed_folders(steps: Iterable[Step]) -> set[str] | None:
+    """Stored paths of the folders whose entries change, under all their names; None where syncing these, and
+    the files that are written, one by one would take more than a few syncs.
+    """
+    folders: set[str] = set()
+    num_syncs = 0  # of steps that see to it themselves: a file and its folder, or two folders
+    for step in steps:
+        num_syncs += 0 if isinstance(step, _MOVES_NAMES) else 2
+        folders.update(map(os.path.dirname, step.paths()))
+        if isinstance(step, MoveStep) and step.source in folders:
+            folders.add(step.destination)
+        if num_syncs + len(folders) > FEW:
+            return None
+    return folders
 
 
 def _do(step: Step, state: str, site: Site) -> Made:
@@ -386,8 +424,10 @@ def _is_as_written(found: Mapping[str, Any] | None, written: Mapping[str, Any] |
     return all(found.get(key) == value for key, value in written.items())
 
 
-def _told(error: OSError) -> str:
-    """An error of the system in a sentence."""
+def _told(error: OSError | StepError) -> str:
+    """An error of a step, or of the system, in a sentence."""
+    if isinstance(error, StepError):
+        return str(error)
     path = error.filename2 or error.filename or "a file"
     if isinstance(error, PermissionError):
         return f"{path} may not be changed: it is open in another program, or it or its folder is read-only"

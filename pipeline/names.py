@@ -2,13 +2,17 @@
 
 import hashlib
 import re
+import sys
 import unicodedata
+from functools import cache
 
 # In lower case: what NAS boxes, archives and Explorer leave behind.
 IGNORED_FOLDERS = frozenset({"@eadir", "__macosx"})
 IGNORED_FILES = frozenset({"thumbs.db", "desktop.ini"})
 
 MAX_NAME_UNITS = 255  # bytes of UTF-8 on Linux, units of UTF-16 on Windows and macOS
+
+MAX_PATH_UNITS = 259  # of UTF-16: what Windows takes unless long paths are switched on
 
 _RESERVED_NAMES = frozenset(
     {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
@@ -57,6 +61,30 @@ def name_problem(name: str) -> str | None:
     if len(name.encode("utf-8")) > MAX_NAME_UNITS or len(name.encode("utf-16-le")) // 2 > MAX_NAME_UNITS:
         return f"is longer than {MAX_NAME_UNITS} bytes"
     return None
+
+
+@cache
+def takes_long_paths() -> bool:
+    """Whether paths may be longer than MAX_PATH_UNITS: on Windows where that is switched on, else always."""
+    if sys.platform != "win32":
+        return True
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
+    except OSError:
+        return False
+
+
+def path_problem(path: str) -> str | None:
+    """Say why this machine does not take a path; None where it does."""
+    if takes_long_paths():
+        return None
+    units = len(path.encode("utf-16-le", "surrogatepass")) // 2
+    if units <= MAX_PATH_UNITS:
+        return None
+    return f"has {units:,} characters, and Windows takes {MAX_PATH_UNITS} here; see celforge doctor"
 
 
 def safe_name(text: str, *, max_bytes: int = 200) -> str:

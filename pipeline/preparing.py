@@ -17,9 +17,11 @@ from pipeline.actions import (
 )
 from pipeline.content_steps import PlaceStep, WriteStep, file_sha256
 from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
-from pipeline.names import name_problem, path_key
+from pipeline.names import name_problem, path_key, path_problem
 from pipeline.steps import MakeFolderStep, MoveStep, RemoveFolderStep, Step
 from pipeline.tree import FutureTree, Node
+
+PARTIAL_UNITS = len("..0123456789abcdef.partial")  # that a temporary name is longer (pipeline/files.py)
 
 
 class Preparer:
@@ -188,6 +190,8 @@ class Preparer:
             self._say(f"{os.path.join(source, min(missing))} does not exist")
         if action.how == "hardlink" and not action.or_copy and not self._is_one_disk(node, destination):
             self._say(f"{destination} lies on another disk than {source}: a hard link cannot; choose copy")
+        longest = max(action.names, key=len, default="")
+        self._fits(os.path.join(destination, longest), PARTIAL_UNITS)
         placed = Node(None, "folder")
         placed.put_all(action.names, Node(None, "file"))
         self._tree.put(destination, placed)
@@ -276,6 +280,8 @@ class Preparer:
         problem = None if keeps_name else name_problem(name)
         if problem:
             return self._say(f"{path}: the name {problem}")
+        if not as_is and not self._fits(path, PARTIAL_UNITS if moved_from is None else 0):
+            return False
         if self._tree.find(path).exists and (moved_from is None or self._tree.is_listed(path)):
             is_ours = self._made.get(path_key(path)) == path
             return self._say(f"{path} would be made twice" if is_ours else f"{path} exists already")
@@ -284,6 +290,11 @@ class Preparer:
             return self._say(f"{path} and {twin} are one file on Windows and macOS")
         self._made[path_key(path)] = path
         return self._has_folder(os.path.dirname(path), as_is=as_is)
+
+    def _fits(self, path: str, more_units: int = 0) -> bool:
+        """Whether this machine takes a path, beside which a name so much longer stands for a moment."""
+        problem = path_problem(path + "." * more_units)
+        return self._say(f"{path} {problem}") if problem else True
 
     def _made_twin(self, path: str) -> str | None:
         other = self._made.get(path_key(path))

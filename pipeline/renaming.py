@@ -26,14 +26,15 @@ def rename_new(source: Path, destination: Path) -> None:
     `os.rename` replaces an existing file, and an empty folder, without a word. A change of letter case alone
     is allowed where the disk takes both spellings for one name.
     """
-    if os.path.lexists(destination):
+    try:
+        if _rename_noreplace(source, destination):
+            return
+    except FileExistsError:
         if not is_other_spelling(source, destination):
-            raise already_there(destination)
-        _patiently(os.rename, source, destination)
-    elif sys.platform == "win32":
-        _patiently(os.rename, source, destination)  # Windows refuses by itself to replace
-    elif not _rename_noreplace(source, destination):
-        os.rename(source, destination)
+            raise
+    if os.path.lexists(destination) and not is_other_spelling(source, destination):
+        raise already_there(destination)
+    _patiently(os.rename, source, destination)  # Windows refuses by itself to replace
 
 
 def rename_all_new(source: Path, destination: Path, names: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from pipeline.files import remove_folder
 from pipeline.relocate import finish_move, is_half_moved, present, relocate, remove_leftovers
 from pipeline.tree import FutureTree, Node
 
@@ -196,7 +197,7 @@ class MakeFolderStep(Step):
     def undo(self, site: Site, made: Made) -> None:
         path = site.path(self.path)
         try:
-            path.rmdir()
+            remove_folder(path)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -231,7 +232,7 @@ class RemoveFolderStep(Step):
 
     def do(self, site: Site) -> Made:
         try:
-            site.path(self.path).rmdir()
+            remove_folder(site.path(self.path))
         except OSError as error:
             if error.errno not in _NOT_EMPTY:
                 raise

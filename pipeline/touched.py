@@ -22,8 +22,8 @@ class Touched:
 
     def meets(self, step: Step) -> bool:
         """Whether a step meets an earlier one, which are then forgotten; the step itself is remembered."""
-        changed = [path_key(stored) for stored in step.paths()]
-        read = [path_key(stored) for stored in step.reads()]
+        changed = [_key(stored) for stored in step.paths()]
+        read = [_key(stored) for stored in step.reads()]
         is_folder = isinstance(step, MoveFilesStep | PlaceFolderStep) or (
             isinstance(step, MoveStep) and step.what == "folder"
         )
@@ -52,6 +52,11 @@ class Touched:
             if above in self._above:
                 break
             self._above.add(above)
+
+
+def _key(stored: str) -> str:
+    """Paths outside the project are stored as the system writes them; one sync too many does no harm."""
+    return path_key(stored).replace("\\", "/")
 
 
 def _folders_above(key: str) -> Iterator[str]:

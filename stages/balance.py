@@ -38,6 +38,8 @@ PLOT = "report/balance.svg"
 PLOT_ROWS = 40  # of one chart; what is left is one more row
 PLOT_LEGEND = ("pictures there are", "seen in an epoch")
 LABEL_LETTERS = 46
+OFTEN = 10  # views of one picture in an epoch, above which it is said
+OFTEN_SHOWN = 3
 NOT_KNOWN = "not known"
 
 
@@ -91,6 +93,8 @@ def run(job: Job, settings: Settings) -> Report:
     else:
         bounds = Bounds(low, settings.max_multiply)
         balanced = balance_exact(leaves, root, bounds, settings.target_images)
+    if often := often_seen(balanced):
+        job.warn(often)
     characters = character_rows(job, found, balanced)
     plot = plot_of(found, balanced, characters)
     actions = list(_actions(job, found, balanced, plot, settings))
@@ -283,6 +287,26 @@ def folder_rows(balanced: "Sequence[Balanced]") -> list[dict[str, Any]]:
         }
         for one in balanced
     ]
+
+
+def often_seen(balanced: "Sequence[Balanced]") -> str:
+    """Which folders show each of their pictures very often, and what to do about it; "" where none does.
+
+    The shortest epoch that shows every picture is a trap: two pictures beside a thousand get 100 views each.
+    """
+    often = sorted((one for one in balanced if one.multiply > OFTEN), key=lambda one: -one.multiply)
+    if not often:
+        return ""
+    shown = [
+        f"{one.leaf.path or '.'} (pictures: {one.leaf.num_images:,}, each {one.multiply:.4g} times)"
+        for one in often[:OFTEN_SHOWN]
+    ]
+    more = f" and {len(often) - OFTEN_SHOWN:,} more" if len(often) > OFTEN_SHOWN else ""
+    return (
+        f"folders whose pictures are seen more than {OFTEN} times in one epoch: {len(often):,}: "
+        f"{', '.join(shown)}{more}; a model learns so few pictures by heart. To hold them: "
+        f"--max-multiply {OFTEN}, or add pictures"
+    )
 
 
 def plot_of(found: Found, balanced: "Sequence[Balanced]", characters: Sequence[Mapping[str, Any]]) -> str:

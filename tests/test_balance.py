@@ -57,6 +57,21 @@ def test_the_worked_example_by_the_ancestors_csv(tmp_path: Path, celforge: Celfo
     }
 
 
+def test_folders_of_few_pictures_are_named_with_the_flag_that_holds_them(
+    tmp_path: Path, celforge: Celforge
+) -> None:
+    """By default two pictures beside two hundred are seen a hundred times each, as by the ancestor."""
+    make_tree(tmp_path, {"mai": 2, "aoba": 200, "hazuki": 20})
+    answer = celforge("balance", tmp_path, "--json").json
+    assert multiplies(tmp_path) == {"mai": "100", "aoba": "1", "hazuki": "10"}
+    (warning,) = answer["warnings"]
+    assert "more than 10 times in one epoch: 1: mai (pictures: 2, each 100 times)" in warning
+    assert "--max-multiply 10" in warning
+    held = celforge("balance", tmp_path, "--max-multiply", "10", "--json").json
+    assert multiplies(tmp_path)["mai"] == "10"
+    assert held["warnings"] == []
+
+
 def test_a_second_run_does_nothing_and_undo_takes_all_back(tmp_path: Path, celforge: Celforge) -> None:
     before = look(make_tree(tmp_path, {"a": 5, "b": 1}))
     celforge("balance", tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -778,3 +779,34 @@ def test_a_killed_run_is_finished_by_the_next_and_takes_nothing_for_a_person_s(
         assert captions(root) == expected, line
         assert not list(root.rglob("*.partial"))
         assert {row["reason"] for row in answer.json["counts"]} <= {"written", "unchanged"}
+
+
+CORNERS = ["run", "edit", "undo", "overwrite", "overwrite", "undo"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_run_and_no_undo_loses_words_that_were_typed(
+    celforge: Celforge, tmp_path: Path, seed: int
+) -> None:
+    """Any order of runs, edits, overwriting runs and undos: only --overwrite touches a person's words, and the
+    undo of it brings them back.
+    """
+    described(celforge, tmp_path, {"a.png": {"tags": {"smile": 0.9, "day": 0.8}}})
+    path, random, typed = tmp_path / "a.txt", Random(seed), set[str]()
+    before_overwrite: str | None = None
+    for number, what in enumerate(["run", "edit", "run", "undo", "run", *random.choices(CORNERS, k=7)]):
+        stood = path.read_text(encoding="utf-8") if path.exists() else None
+        if what == "edit":
+            path.write_text(f"smile, words {seed} {number}", encoding="utf-8")
+            typed.add(path.read_text(encoding="utf-8"))
+            before_overwrite = None
+            continue
+        flags = {"overwrite": ("--overwrite", "--trigger-words", f"x{number}")}.get(what, ())
+        answer = celforge("undo" if what == "undo" else "caption", tmp_path, *flags)
+        assert what == "undo" or answer.exit_code == 0, answer.stderr
+        stands = path.read_text(encoding="utf-8") if path.exists() else None
+        if what == "undo" and before_overwrite is not None:
+            assert stands == before_overwrite
+        elif what != "overwrite" and stood in typed:
+            assert stands == stood, (what, number)
+        before_overwrite = stood if what == "overwrite" else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pictures import noise, saved
-from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, detail, found, plant
+from trainer_trees import EVERYDREAM, KOHYA, PIC, Checker, Content, detail, everydream_reads, found, plant
 
 from pipeline.lint.traps import traps
 from tests.conftest import Celforge
@@ -414,7 +414,16 @@ def test_trap_control_file_name(look: Checker, name: str) -> None:
 
 @pytest.mark.parametrize("data", [b"\xef\xbb\xbf2.5", "2.5".encode("utf-16")])
 def test_trap_control_file_bom(look: Checker, data: bytes) -> None:
-    assert look.everydream({"mai/multiply.txt": data}) == [("control-file-bom", "mai/multiply.txt")]
+    answer = look({**EVERYDREAM, "mai/multiply.txt": data})
+    assert found(answer) == [("control-file-bom", "mai/multiply.txt")]
+    assert answer["reading"]["everydream"]["exposures"] == 3  # 1 for each, as everydream_reads has it
+    assert sum(multiply for _, multiply, _ in everydream_reads(look.folder)) == 3
+
+
+def test_trap_multiply_of_two_lines(look: Checker) -> None:
+    answer = look({**EVERYDREAM, "mai/multiply.txt": "2\n3"})
+    assert found(answer) == [("multiply-unparsable", "mai/multiply.txt")]
+    assert answer["reading"]["everydream"]["exposures"] == 3
 
 
 def test_trap_control_file_unused(look: Checker) -> None:

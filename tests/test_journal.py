@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline import journal as journal_module
 from pipeline import relocate as relocation
 from pipeline.errors import DiskFullError, InputError, InterruptedRunError, JournalError, PlanError
 from pipeline.journal import Journal, apply_plan, list_journals, recover, undo_last
@@ -529,6 +530,27 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: in
         return real(*args, **more)
 
     monkeypatch.setattr(os, call, fail)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no folder is synced there")
+def test_many_moves_of_names_wait_for_their_folders_not_for_every_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """os.sync waits for whatever other programs write; a few folders are synced by themselves."""
+    root = build(tmp_path, {f"a/{n}/x.png": "x" for n in range(200)})
+    synced: list[str] = []
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    monkeypatch.setattr(journal_module, "sync_folder", lambda path: synced.append(path.name))
+    moves = [Move(root / "a" / str(n), root / "b" / str(n)) for n in range(200)]
+    apply_plan(Plan("s", moves), root, root / ".celforge")
+    assert sorted(synced) == sorted(["journals", root.name, "a", "b"])
+    synced.clear()
+    undo_last(root, root / ".celforge")
+    assert sorted(synced) == sorted([root.name, "a"])  # b is gone again
+    synced.clear()
+    spread = [Move(root / "a" / str(n) / "x.png", root / "a" / str(n) / "y.png") for n in range(200)]
+    apply_plan(Plan("s", spread), root, root / ".celforge")
+    assert synced == ["journals", "all"]
 
 
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "replace", "link", "mkdir"])

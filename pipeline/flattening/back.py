@@ -80,11 +80,11 @@ def _note_changes(site: _Site, back: Back) -> None:
             gone += [flat.name] if flat.files else []
             continue
         path = str(site.path(flat))
-        now = _files(path, site.manifest.made_ns)
+        now, newer = _files(path, site.manifest.made_ns)
         before = set(flat.files)
-        added += [os.path.join(path, name) for name in sorted(now.keys() - before)]
-        deleted += [os.path.join(path, name) for name in sorted(before - now.keys())]
-        edited += [os.path.join(path, name) for name, is_newer in now.items() if is_newer and name in before]
+        added += [os.path.join(path, name) for name in sorted(now - before)]
+        deleted += [os.path.join(path, name) for name in sorted(before - now)]
+        edited += [os.path.join(path, name) for name in newer if name in before]
     back.changes = {"added": len(added), "edited": len(edited), "deleted": len(deleted)}
     for what, names in (("added since, and kept", added), ("edited since, and kept so", edited)):
         back.notes += [f"{what}: {some(names)}"] if names else []
@@ -93,15 +93,21 @@ def _note_changes(site: _Site, back: Back) -> None:
     back.notes += list(_strangers(site))
 
 
-def _files(folder: str, since_ns: int) -> dict[str, bool]:
-    """Names in a folder, other than folders, and whether each was written after a time; links never were."""
-    found = {}
-    for entry in os.scandir(folder):
-        if entry.is_symlink():
-            found[entry.name] = False
-        elif not entry.is_dir():
-            found[entry.name] = entry.stat(follow_symlinks=False).st_mtime_ns > since_ns
-    return found
+def _files(folder: str, since_ns: int) -> tuple[set[str], list[str]]:
+    """Names in a folder, other than folders, and those of them that were written after a time; links never
+    were.
+    """
+    found: list[str] = []
+    newer: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                found.append(entry.name)
+                if entry.stat(follow_symlinks=False).st_mtime_ns > since_ns:
+                    newer.append(entry.name)
+            elif entry.is_symlink() or not entry.is_dir():
+                found.append(entry.name)
+    return set(found), newer
 
 
 def _strangers(site: _Site) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.actions import Drop, FileAction, Place, PlaceFolder, PlaceHow, RemoveFolder, Write
 from pipeline.errors import InputError
+from pipeline.files import relative_path
 from pipeline.flattening import dataset
 from pipeline.flattening.manifest import (
     NAME,
@@ -85,7 +86,7 @@ def plan_beside(survey: Survey, output: Path, to: To, *, separator: str) -> Besi
     toml = dataset.toml_text(survey, subsets)
     manifest = Manifest(
         to=to,
-        source=os.path.relpath(root, output).replace(os.sep, "/"),
+        source=relative_path(root, output),
         separator=separator,
         folders=tuple(_row(one) for one in folders),
         toml_sha256=sha256(toml.encode()).hexdigest(),

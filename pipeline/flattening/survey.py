@@ -179,7 +179,9 @@ def decimal(value: Fraction) -> float:
 
 def percent(got: Fraction, wanted: Fraction) -> float:
     """How far off, in percent with one digit."""
-    return float(round((got - wanted) * 100 / wanted, 1)) if wanted else 0.0
+    if got == wanted or not wanted:  # most folders, and arithmetic of fractions is slow
+        return 0.0
+    return float(round((got - wanted) * 100 / wanted, 1))
 
 
 def told(what: str, problems: Sequence[str]) -> str:

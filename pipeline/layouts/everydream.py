@@ -9,6 +9,7 @@ below, the nearest first.
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
@@ -109,9 +110,16 @@ class Tree:
     root: str
     folders: dict[tuple[str, ...], Folder]
 
-    def settings(self) -> tuple[dict[tuple[str, ...], FolderSettings], list[str]]:
-        """Settings of every folder with pictures, and what is wrong with them, one sentence each."""
-        reader = _SettingsReader(self)
+    def settings(
+        self, *, as_trained: bool = False
+    ) -> tuple[dict[tuple[str, ...], FolderSettings], list[str]]:
+        """Settings of every folder with pictures, and what is wrong with them, one sentence each.
+
+        Args:
+            as_trained: take a number as EveryDream2 does: the whole file counts, and a byte order mark or
+                another encoding than UTF-8 makes it none. Otherwise: what the person meant.
+        """
+        reader = _SettingsReader(self, as_trained=as_trained)
         found = {parts: reader.settings(folder) for parts, folder in self.folders.items() if folder.images}
         return found, reader.problems
 
@@ -163,10 +171,14 @@ def _list(parts: tuple[str, ...], path: str) -> Folder:
     for names in (folder.files, folder.linked_folders, folder.folders, folder.ignored_folders):
         names.sort()
     lost = {name for name in folder.links if not os.path.isfile(os.path.join(path, name))}
-    folder.suffixes = {name[name.rfind(".") :] for name in folder.files}
+    suffixes = [name[name.rfind(".") :] for name in folder.files]
+    folder.suffixes = set(suffixes)
     of_pictures = folder.picture_suffixes
-    folder.images = [name for name in folder.files if name[name.rfind(".") :] in of_pictures]
-    if lost or any(name[0] == "." for name in folder.images):
+    folder.images = [
+        name for name, suffix in zip(folder.files, suffixes, strict=True) if suffix in of_pictures
+    ]
+    first_hidden = bisect_left(folder.images, ".")
+    if lost or (folder.images[first_hidden : first_hidden + 1] and folder.images[first_hidden][0] == "."):
         folder.images = [name for name in folder.images if name[0] != "." and name not in lost]
     return folder
 
@@ -284,8 +296,9 @@ def _caption(folder: Folder, name: str) -> str:
 
 
 class _SettingsReader:
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, *, as_trained: bool) -> None:
         self._tree = tree
+        self._read = _whole_text if as_trained else _first_line
         self._globals: dict[tuple[str, ...], dict[str, Any]] = {}
         self.problems: list[str] = []
 
@@ -320,7 +333,7 @@ class _SettingsReader:
         for key in keys:
             if f"{key}.txt" in names:
                 path = os.path.join(folder.path, f"{key}.txt")
-                text = _first_line(path)
+                text = self._read(path)
                 found[key] = text if key == "batch_id" else _checked(key, text, path, self.problems)
         return found
 
@@ -353,6 +366,14 @@ def _first_line(path: str) -> str:
         data = file.read(_SMALL_FILE_BYTES)
     text = data.decode("utf-8-sig", errors="replace")
     return text.replace("\r", "\n").partition("\n")[0].strip()
+
+
+def _whole_text(path: str) -> str:
+    """A small file as EveryDream2 reads it; empty where it cannot."""
+    try:
+        return Path(path).read_bytes().decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _checked(key: str, text: str, path: str, problems: list[str]) -> Fraction:

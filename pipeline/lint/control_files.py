@@ -57,7 +57,7 @@ def _number_findings(name: str, path: str, data: bytes, problem: str) -> Iterato
     found = decode(data)
     if found.has_bom or not found.is_utf8:
         yield Finding("control-file-bom", path, "" if found.has_bom else f"it is {found.encoding.upper()}")
-    value = _first_line(data)
+    value = (found.text or "").strip()  # all lines: EveryDream2 takes the whole file for the number
     trap = number_trap(value)
     if trap and name == MULTIPLY:
         yield Finding(trap, path, _number_detail(value))

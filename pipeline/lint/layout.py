@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.files import relative_path
 from pipeline.layouts.everydream import Tree
 from pipeline.layouts.flat_names import split_prefix
 from pipeline.lint.reading import Reading, join
@@ -70,7 +71,7 @@ def _without_class_tokens(reading: Reading) -> Iterator[Finding]:
 
 def config_findings(tree: Tree, reading: Reading, config: Path) -> Iterator[Finding]:
     """What a dataset TOML leaves out, and what kohya refuses in it."""
-    name = os.path.relpath(config, tree.root).replace(os.sep, "/")
+    name = relative_path(config, tree.root)
     try:
         data = tomllib.loads(config.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):

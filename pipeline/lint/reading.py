@@ -185,9 +185,9 @@ def _below(tree: Tree, folder: str) -> str:
 
 
 def read_as_everydream(tree: Tree) -> Reading:
-    """What EveryDream2 reads, where its small files are mended."""
+    """What EveryDream2 reads, small files that it cannot read as it takes them."""
     reading = Reading("everydream")
-    settings, _ = tree.settings()
+    settings, _ = tree.settings(as_trained=True)
     for parts, folder in tree.folders.items():
         names = [name for name in folder.images if is_read(name, "everydream")]
         if names:

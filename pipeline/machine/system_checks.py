@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pipeline.machine.findings import Facts, Finding, Status, gib, short_path
 from pipeline.machine.hardware import Gpu, memory_limit_bytes
+from pipeline.names import takes_long_paths
 
 GRAPHICS, MACHINE, FILES, MODELS = "Graphics", "Machine", "Files", "Model cache"
 
@@ -183,23 +184,11 @@ def _case_finding(sensitive: bool) -> Finding:
 def check_names(facts: Facts) -> list[Finding]:
     """How long a name and a path may be."""
     if sys.platform == "win32":
-        return [_windows_path_finding(_long_paths_enabled(), facts.folder)]
+        return [_windows_path_finding(takes_long_paths(), facts.folder)]
     name_bytes = os.pathconf(facts.folder, "PC_NAME_MAX")
     text = f"up to {name_bytes} bytes, which is {name_bytes // 3} Japanese characters"
     status: Status = "ok" if name_bytes >= _LONGEST_NAME_BYTES else "note"
     return [Finding(FILES, "File names", status, text)]
-
-
-def _long_paths_enabled() -> bool:
-    if sys.platform != "win32":
-        return True
-    import winreg
-
-    try:
-        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
-            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
-    except OSError:
-        return False
 
 
 def _windows_path_finding(enabled: bool, folder: Path) -> Finding:
