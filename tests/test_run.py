@@ -395,7 +395,6 @@ def test_init_writes_what_run_accepts(celforge: Celforge, tmp_path: Path) -> Non
     answer = celforge("run", tmp_path)
     assert answer.exit_code == 2
     assert f"put your episodes into {tmp_path / 'videos'}" in answer.stderr
-    (tmp_path / "images").mkdir()
     Image.new("RGB", (80, 80)).save(tmp_path / "images/a.png")
     plan = celforge("run", tmp_path, "--plan", "--json").json
     names = [one["stage"] for one in plan["plan"]]

@@ -54,9 +54,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     said = facts.models.diffusion
     facts.models.diffusion = trained_diffusion(settings, said)
     trained_range(settings, said.num_train_timesteps)  # refuses what the model has not
-    prompts = _prompts(settings)
-    for prompt in prompts:
-        sized(prompt, facts.models, seed=0)  # refuses what could not be drawn, before the first step
+    prompts = _prompts(settings, facts)
     embeddings = read_embeddings(settings, facts.models)
     data = read_data(root, settings, count_tokens=facts.models.tokenizer.count)
     data, held_out = hold_out(data, settings, count_tokens=facts.models.tokenizer.count)
@@ -94,9 +92,13 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     return prepared
 
 
-def _prompts(settings: Settings) -> list[Prompt]:
-    """Those to draw, with the setting's guidance rescale where they do not say it."""
+def _prompts(settings: Settings, facts: BaseFacts) -> list[Prompt]:
+    """Those to draw, with the setting's guidance rescale where they do not say it; what could not be drawn is
+    refused before the first step.
+    """
     prompts = read_prompts(settings.prompts) if settings.prompts else []
+    for prompt in prompts:
+        sized(prompt, facts.models, seed=0)
     share = settings.guidance_rescale or None
     return [replace(one, guidance_rescale=share) if one.guidance_rescale is None else one for one in prompts]
 

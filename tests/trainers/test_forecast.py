@@ -122,7 +122,7 @@ def test_memory_of_optimizers_by_shape(name: str, shape: tuple[int, ...]) -> Non
 
 
 def test_checkpointing_keeps_less_and_computes_more() -> None:
-    sizes = StepSizes((1, 4, 64, 64), (1, 1, 77))
+    sizes = StepSizes((8, 4, 64, 64), (8, 1, 77))
     found = []
     for is_checkpointed in (False, True):
         model = meta_unet(**sd1_configs()["unet"])
