@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.project import find_project  # noqa: E402 - found by the path above
+from tests.trainers.peak_memory import peak_bytes  # noqa: E402 - found by the path above
 from tests.trainers.tiny_models import tiny_models  # noqa: E402 - found by the path above
 from trainers import train_run  # noqa: E402 - found by the path above
 from trainers.models import save_diffusers  # noqa: E402 - found by the path above
@@ -185,16 +186,7 @@ def _peak_on_gpu(_before: float, run: Any) -> float:
 
 
 def _peak_on_cpu(before: float, run: Any) -> float:
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        run()
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
-    now = most = 0
-    for event in sorted((one for one in events if one.name() == "[memory]"), key=lambda one: one.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return before + most
+    return before + peak_bytes(run)
 
 
 # All of them

@@ -177,15 +177,14 @@ def _of_run(folder: Path) -> Iterator[Path]:
 
 def _read(path: Path, steps: Sequence[int]) -> ModelFile | None:
     """One file; None where its step is not asked for, before its hash is worked out."""
-    is_folder = path.is_dir()
-    tensors, metadata = ({}, {}) if is_folder else read_weights([path], meta=True)
+    tensors, metadata = read_weights(_weights(path), meta=True)
     run = RunFacts.read(path.parent)
     if _STEP.sub("", _stem(path)) != run.name:
         run = RunFacts()  # a stranger in the folder
     step = _step(path, metadata, run)
     if steps and step is not None and step not in steps:
         return None
-    kind = "full" if is_folder else _kind(path, tensors)
+    kind = "full" if path.is_dir() else _kind(path, tensors)
     if run.settings and kind != "full":
         kind = str(run.settings.get("kind", kind))
     name = run.name or _stem(path)

@@ -28,6 +28,7 @@ from tests.trainers.test_train_craft import (  # noqa: F401  # fixtures
 from tests.trainers.tiny_models import tiny_models, tiny_tokenizer
 from trainers.adapters.merging import AdapterFile
 from trainers.averaging import average_files
+from trainers.compare_models import find_models
 from trainers.conditioning import encode
 from trainers.embedding_plan import EmbeddingPlan, read_embeddings
 from trainers.embedding_words import Words
@@ -320,6 +321,7 @@ def test_a_full_model_beside_its_embeddings_keeps_its_words_bit_for_bit(
 ) -> None:
     """With the text encoder frozen; its table in the saved model has as many rows as before."""
     fused = ("--optimizer", "adamw", "--fused-backward", "--max-grad-norm", 0, "--save-precision", "fp32")
+    fused += ("--save-as", "both")
     whole = expect_whole(train, pictures, stop_after, "full", "--embeddings", words, *RATE, *fused)
     base = load_models(str(tiny_files.diffusers))
     saved = load_models(str(whole / "a.safetensors"))
@@ -328,6 +330,8 @@ def test_a_full_model_beside_its_embeddings_keeps_its_words_bit_for_bit(
     with safe_open(whole / "a.safetensors", "pt") as file:
         told = json.loads(file.metadata()["celforge.embeddings"])
     assert told["aina"] == {"called": "aina", "vectors": 2, "words": "girl cat"}
+    for one in find_models([whole / "a", whole / "a.safetensors"], whole, ()).files:
+        assert one.embeddings["aina"] == whole / "embeddings/aina.safetensors"
     moved = embeddings_of(whole / "embeddings")["aina"]
     assert not torch.equal(moved, token_table(base.text_encoder).weight[base.tokenizer.plain_ids("girl cat")])
 

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from tests.trainers.peak_memory import peak_bytes
 from tests.trainers.tiny_models import tiny_unet
 from trainers.adapters.network import AdapterSpec, attach
 from trainers.forecast import MetaModel, Stepping, StepSizes, forecast_step
@@ -48,19 +48,6 @@ def test_operations_of_sd15_are_the_known_ones(kind: str, bound: float) -> None:
         assert found.forward_flop == pytest.approx(0.803e12, rel=0.005)
     # attention's backward pass computes the matrix again: half a forward product more, 0.063 TFLOP
     assert found.step_flop == pytest.approx(bound + 0.063e12, rel=0.03)
-
-
-def peak_bytes(run: Callable[[], object]) -> int:
-    """The most that torch's allocator gave out on top of what there was, by its own profiler."""
-    cpu = torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
-        run()
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
-    now = most = 0
-    for event in sorted((one for one in events if one.name() == "[memory]"), key=lambda one: one.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 @pytest.mark.parametrize(
