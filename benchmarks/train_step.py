@@ -1,7 +1,7 @@
 """One training step of a UNet: frozen, ours, the peers', and plain fine-tuning; ratios within one run.
 
     python benchmarks/train_step.py [--rounds 3] [--steps 3] [--batch 2] [--ways frozen ours-locon ...]
-    python benchmarks/train_step.py --device cuda --batch 8 [--compile] [--rounds 5] [--steps 20]
+    python benchmarks/train_step.py --device cuda --batch 8 [--graphs] [--compile] [--rounds 5] [--steps 20]
     python benchmarks/train_step.py --flop [--batch 8]          # operations of SD1.5, counted on meta tensors
 
 A step is a forward pass, a mean squared error, a backward pass and, where anything learns, AdamW. Each way
@@ -9,8 +9,11 @@ runs in a process of its own; rounds go through all of them in turn, so that oth
 them alike. Printed: medians over rounds of a round's median step, ratios to the frozen UNet, whose backward
 pass goes to its input, and peak memory: of the GPU's allocator, or resident memory of the process.
 
-On the CPU the UNet is a reduced one (--full for SD1.5), fp32; on a GPU it is SD1.5's at 512 px, bf16,
-channels_last, fused AdamW. Ranks: LoHa 8 and 4, LoCon and LoRA 16 and 8, alpha 1. Text encoder and VAE take
+On the CPU the UNet is a reduced one (--full for SD1.5), fp32; on a GPU it is SD1.5's at 512 px, bf16, fused
+AdamW, and norms stay in 16 bits but for the peers, as in `celforge train`; --graphs replays all but the
+optimizer as a CUDA graph, so that Python takes no part in the times.
+
+Ranks: LoHa 8 and 4, LoCon and LoRA 16 and 8, alpha 1. Text encoder and VAE take
 no part. lycoris-lora trains its modules under autocast from fp32 factors; its preset names two layers twice
 and refuses itself, which is repaired here. "diffusers, all weights" is its training script's loop: fp32
 weights under autocast.
@@ -39,6 +42,7 @@ sys.path.insert(0, str(ROOT))
 
 from trainers.adapters import base as adapters_base  # noqa: E402 - found by the path above
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach  # noqa: E402 - found by the path above
+from trainers.narrow_norms import keep_norms_narrow  # noqa: E402 - found by the path above
 from trainers.physical_limits import attainable_flop_per_s  # noqa: E402 - found by the path above
 
 GOALS = {"ours-locon": 1.15, "ours-loha": 1.25}  # of the frozen UNet, on a GPU
@@ -47,6 +51,7 @@ LOCON = AdapterSpec("locon", 16, 1, 8, 1, trains_text_encoder=False)
 LORA = AdapterSpec("lora", 16, 1, 0, 0, targets="attention", trains_text_encoder=False)
 REDUCED = {"block_out_channels": (64, 128, 256, 256), "cross_attention_dim": 256, "attention_head_dim": 4}
 SD15 = {"cross_attention_dim": 768, "attention_head_dim": 8}
+NO_META = ("lycoris", "peft")  # they ask tensors without numbers for values
 Way = Callable[[nn.Module], "tuple[list[Tensor], Callable[[], None]]"]  # what learns; forget gradients
 
 
@@ -149,16 +154,30 @@ def measure(way: str, given: argparse.Namespace) -> dict[str, float]:
     with device:
         unet = build_unet(is_full)
     trains_weights = way.startswith("diffusers")
-    if is_gpu:
-        unet.to(memory_format=torch.channels_last)
-        if not trains_weights:
-            unet.to(torch.bfloat16)
+    if is_gpu and not trains_weights:
+        unet.to(torch.bfloat16)
     learning, forget = WAYS[way](unet)
+    if is_gpu and way.startswith(("frozen", "ours")):
+        keep_norms_narrow(unet)
     optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=is_gpu or None) if learning else None
     model = torch.compile(unet, dynamic=False) if given.compile else unet
-    step = make_step(model, given, device, learning, forget, optimizer, is_full)
+    gradients = make_gradients(model, given, device, learning, is_full)
     for _ in range(max(1, given.warmup)):
-        step()
+        forget()
+        gradients()
+    if given.graphs:
+        forget()
+        gradients = replayed(gradients)
+    keeps = given.graphs and not way.startswith("ours")  # a replay writes their gradients anew
+
+    def step() -> None:
+        if not keeps:
+            forget()
+        gradients()
+        if optimizer is not None:
+            optimizer.step()
+
+    step()
     if is_gpu:
         torch.cuda.reset_peak_memory_stats()
     seconds = []
@@ -179,14 +198,16 @@ def measure(way: str, given: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def make_step(
-    model: Any,
-    given: argparse.Namespace,
-    device: torch.device,
-    learning: list[Tensor],
-    forget: Callable[[], None],
-    optimizer: torch.optim.Optimizer | None,
-    is_full: bool,
+def replayed(gradients: Callable[[], None]) -> Callable[[], None]:
+    """The same as a CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        gradients()
+    return graph.replay
+
+
+def make_gradients(
+    model: Any, given: argparse.Namespace, device: torch.device, learning: list[Tensor], is_full: bool
 ) -> Callable[[], None]:
     side = given.side or (64 if is_full else 32)
     latents, noise = (torch.randn(given.batch, 4, side, side, device=device) for _ in range(2))
@@ -199,15 +220,12 @@ def make_step(
     if device.type == "cuda":
         context = torch.autocast("cuda", torch.bfloat16)
 
-    def step() -> None:
-        forget()
+    def gradients() -> None:
         with context:
             found = model(latents, timesteps, states, return_dict=False)[0]
         (found.float() - noise).square().mean().backward()
-        if optimizer is not None:
-            optimizer.step()
 
-    return step
+    return gradients
 
 
 def _wait(device: torch.device) -> None:
@@ -238,7 +256,7 @@ def run_all(given: argparse.Namespace) -> None:
         ratio = f"{row['seconds'] / rows['frozen']['seconds']:.2f}" if "frozen" in rows else ""
         goal = f"{GOALS[way]}" if way in GOALS and given.device == "cuda" else ""
         share = ""
-        if limit is not None:
+        if limit is not None and not way.startswith(NO_META):
             share = f"{100 * step_flop(way, given) / row['seconds'] / limit:.0f} %"
         print(
             f"| {way} | {row['learning'] / 1e6:.2f} M | {row['seconds']:.3f} "
@@ -256,7 +274,7 @@ def heading(given: argparse.Namespace) -> str:
     name = torch.cuda.get_device_name() if given.device == "cuda" else f"CPU, {os.cpu_count()} cores"
     side = given.side or (64 if is_full else 32)
     size = "SD1.5" if is_full else f"reduced UNet {REDUCED['block_out_channels']}"
-    compiled = ", compiled" if given.compile else ""
+    compiled = (", compiled" if given.compile else "") + (", replayed" if given.graphs else "")
     return (
         f"{name}, torch {torch.__version__}, {size}, batch {given.batch}, latents {side} x {side}{compiled}, "
         f"{given.rounds} rounds of {given.steps} steps\n"
@@ -292,8 +310,7 @@ def step_flop(way: str, given: argparse.Namespace) -> int:
 def print_flop(given: argparse.Namespace) -> None:
     """Ours, also by one path alone, and plain fine-tuning."""
     base = step_flop("frozen", given)
-    # lycoris-lora and peft ask meta tensors for values
-    rows = {way: step_flop(way, given) for way in given.ways if not way.startswith(("lycoris", "peft"))}
+    rows = {way: step_flop(way, given) for way in given.ways if not way.startswith(NO_META)}
     choose = adapters_base.choose_path
     for path in ("low_rank", "dense"):
         adapters_base.choose_path = lambda *_, path=path, **__: path  # type: ignore[assignment]
@@ -320,6 +337,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY")
     parser.add_argument("--full", action="store_true", help="SD1.5 on the CPU too")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graphs", action="store_true", help="replay a recorded step, on a GPU")
     parser.add_argument("--flop", action="store_true")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -1,5 +1,6 @@
 """Batches ready for the device, made a few ahead in a thread: pictures, captions and draws by position."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,6 +36,7 @@ class Batch:
         captions: as drawn.
         input_noise: what is added in the place of `noise`, where that differs from what is asked for.
         mask: what each place counts, 0 to 1, [batch, 1, height, width].
+        states: hidden states of the captions, [batch, tokens, width], where they are known already.
     """
 
     number: int
@@ -46,6 +48,7 @@ class Batch:
     captions: tuple[str, ...]
     input_noise: Tensor | None = None
     mask: Tensor | None = None
+    states: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,9 +81,14 @@ class Batches:
         self._scaling_factor = models.scaling_factor
         self._shift_factor = models.shift_factor
         self._is_pinned = torch.cuda.is_available()
+        self.making = threading.Lock()  # held while a batch is made, which asks things of the GPU
 
     def make(self, number: int) -> Batch:
         """The batch of a number, from 0."""
+        with self.making:
+            return self._make(number)
+
+    def _make(self, number: int) -> Batch:
         seed = self._settings.seed
         visits = self._visits.batch(number)
         examples = [self._examples[visit.example] for visit in visits]
@@ -94,7 +102,7 @@ class Batches:
         ]
         mean, deviation = self._cache.gather(list(zip(examples, flips, strict=True)), self._latents_on)
         shape = tuple(mean.shape)
-        fresh = draws.normal(shape, "latents", seed, number).to(mean.device)
+        fresh = _sent(draws.normal(shape, "latents", seed, number), mean.device)
         sampled = mean.float() + deviation.float() * fresh
         latents = (sampled - self._shift_factor) * self._scaling_factor
         noise = batch_noise(self._settings, latents, seed, number)
@@ -126,6 +134,11 @@ def _ahead(pool: ThreadPoolExecutor, make: Callable[[int], Batch], start: int, s
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def _sent(values: Tensor, device: torch.device) -> Tensor:
+    """On a device, without waiting for what it still has to do."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def _pinned(batch: Batch) -> Batch:

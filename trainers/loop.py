@@ -17,6 +17,7 @@ from trainers.objectives import Objective
 from trainers.parts import Parts, add_gradients
 from trainers.precision import Precision, Stepper, autocast
 from trainers.schedules import LrSchedule
+from trainers.step_graphs import Gradients, StepGraphs
 from trainers.text_outputs import TextOutputs
 
 MOST_SKIPPED = 50  # steps of fp16 in one stretch of the log, before it is no accident any more
@@ -39,6 +40,7 @@ class Run:
     Args:
         learning_rates: of each group of the optimizer, before the schedule.
         accumulation: batches of one step.
+        replays: steps are recorded as CUDA graphs and replayed.
         stops: (step, what is done there): from that step on something learns no more.
     """
 
@@ -56,6 +58,7 @@ class Run:
     log_every: int
     unet: Callable[..., Any]  # the UNet, perhaps compiled
     parts: Parts = field(default_factory=Parts)
+    replays: bool = False
     stops: Sequence[tuple[int, Callable[[], None]]] = ()
 
 
@@ -82,6 +85,11 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
         InterruptedRunError: as `events.after_step` raises it.
     """
     stretch: Stretch | None = None
+    gradients: Gradients = partial(add_gradient, run)
+    graphs: StepGraphs | None = None
+    if run.replays:
+        graphs = StepGraphs(gradients, run.device, known_states=run.texts.known, making=run.batches.making)
+        gradients = graphs
     batches = run.batches.between(start * run.accumulation, stop * run.accumulation)
     for step in range(start, stop):
         stretch = stretch or Stretch()
@@ -90,6 +98,8 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
         for until, freeze in run.stops:
             if step == max(start, until):
                 freeze()
+                if graphs is not None:
+                    graphs.forget()
 
         # The learning rate follows from the step alone.
         multiplier = run.lr_schedule.multiplier(step)
@@ -101,9 +111,8 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
         stretch.losses += add_gradients(
             of_step,
             run.parts,
-            partial(_fresh_loss, run),
+            gradients,
             run.method.zero_grad,
-            run.stepper.backward,
             step=step + 1,
         )
         stretch.images += sum(len(batch.captions) for batch in of_step)
@@ -117,6 +126,16 @@ def train_loop(run: Run, start: int, stop: int, events: Events) -> None:
             _close(run, stretch, step + 1, events)
             stretch = None
         events.after_step(step + 1)
+
+
+def add_gradient(run: Run, batch: Batch, weight: float) -> Tensor:
+    """Add the gradient of a batch's mean loss times a weight.
+
+    Returns: the mean loss, on the device.
+    """
+    loss = _fresh_loss(run, batch)
+    run.stepper.backward(loss * weight)
+    return loss.detach()
 
 
 def _fresh_loss(run: Run, batch: Batch) -> Tensor:
@@ -140,8 +159,8 @@ def picture_losses(run: Run, batch: Batch) -> Tensor:
     added = noise if batch.input_noise is None else batch.input_noise.to(run.device, non_blocking=True)
     noisy_latents = run.objective.noisy_latents(latents, added, timesteps)
     with autocast(run.device, run.precision):
-        encoder_hidden_states = run.texts(batch)  # [batch, tokens, width]
-        model_pred = run.unet(noisy_latents, timesteps, encoder_hidden_states, return_dict=False)[0]
+        states = run.texts(batch) if batch.states is None else batch.states  # [batch, tokens, width]
+        model_pred = run.unet(noisy_latents, timesteps, states, return_dict=False)[0]
     target = run.objective.target(latents, noise, timesteps)
     mask = None if batch.mask is None else batch.mask.to(run.device, non_blocking=True)
     return run.objective.losses(model_pred, target, timesteps, mask) * weights

@@ -18,6 +18,7 @@ from trainers.export import FileHashes, write_safetensors
 from trainers.layers import Part
 from trainers.learning_rates import adapter_groups, freeze_blocks, full_groups
 from trainers.models import Models, save_diffusers, save_single_file
+from trainers.narrow_norms import keep_norms_narrow, widens_norms
 from trainers.precision import DTYPES, Precision
 from trainers.run_folder import RunFolder
 from trainers.train_settings import Settings
@@ -88,8 +89,12 @@ def make_method(settings: Settings, models: Models, device: torch.device, precis
     """
     models.vae.requires_grad_(False)
     if settings.kind == "full":
-        return FullMethod(settings, models, device)
-    return AdapterMethod(settings, models, device, precision)
+        method: Method = FullMethod(settings, models, device)
+    else:
+        method = AdapterMethod(settings, models, device, precision)
+    if widens_norms(device.type, DTYPES[precision]):
+        keep_norms_narrow(models.unet, models.text_encoder)
+    return method
 
 
 def adapter_spec(settings: Settings, unet_config: Mapping[str, Any]) -> AdapterSpec:
@@ -169,7 +174,11 @@ class AdapterMethod:
         self.network.zero_grad()
 
     def begin_batch(self, number: int) -> None:
-        """Draw its dropout."""
+        """Draw its dropout. What was made of the factors for the batch before goes, and with it what autograd
+        knows of that batch: a step that is being recorded must not meet it.
+        """
+        for one in self.network.factors.values():
+            one.forget()
         if self._dropping is not None:
             self._dropping.draw(number)
 
@@ -274,7 +283,11 @@ class FullMethod:
         return full_groups(self._parts, learning_rates, config, block_rates=rates, by_matrix=by_matrix)
 
     def zero_grad(self) -> None:
-        """Free the gradients."""
+        """Free the gradients; those that a recorded step writes keep their places."""
+        gradients = [one.grad for one in self.parameters() if one.grad is not None]
+        if gradients and self._settings.cuda_graphs:
+            torch._foreach_zero_(gradients)
+            return
         for one in self.parameters():
             one.grad = None
 

@@ -85,9 +85,8 @@ def cut(batch: Batch, start: int, stop: int) -> Batch:
 def add_gradients(
     batches: Sequence[Batch],
     parts: Parts,
-    loss_of: Callable[[Batch], Tensor],
+    gradients: Callable[[Batch, float], Tensor],
     zero_grad: Callable[[], None],
-    backward: Callable[[Tensor], None],
     *,
     step: int,
 ) -> list[Tensor]:
@@ -95,7 +94,7 @@ def add_gradients(
 
     Args:
         batches: of one step; their mean loss counts.
-        loss_of: mean loss of a batch or of a part.
+        gradients: adds those of a batch, or of a part, times a weight, and gives its mean loss.
         step: for messages.
     Returns: the loss of each batch, on its device.
 
@@ -105,7 +104,7 @@ def add_gradients(
     while True:
         zero_grad()
         try:
-            return [_one(batch, parts, loss_of, backward, len(batches)) for batch in batches]
+            return [_one(batch, parts, gradients, len(batches)) for batch in batches]
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -118,16 +117,13 @@ def add_gradients(
 def _one(
     batch: Batch,
     parts: Parts,
-    loss_of: Callable[[Batch], Tensor],
-    backward: Callable[[Tensor], None],
+    gradients: Callable[[Batch, float], Tensor],
     num_batches: int,
 ) -> Tensor:
     losses = []
     for part in parts.of(batch):
-        loss = loss_of(part)
         share = len(part.captions) / len(batch.captions)
-        backward(loss * share / num_batches if share < 1 else loss / num_batches)
-        losses.append(loss.detach() * share)
+        losses.append(gradients(part, share / num_batches) * share)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 

@@ -26,6 +26,7 @@ from trainers.regularisation import read_data
 from trainers.run_folder import RunFolder
 from trainers.samples import sized
 from trainers.sizes import model_sizes
+from trainers.step_graphs import refuse_graphs
 from trainers.train_settings import Settings, check_before, differences
 
 SMALL_MODEL = 200_000_000  # numbers, of a model that a CPU can train
@@ -48,6 +49,7 @@ def prepare(resolved: Resolved[Settings], preset: Mapping[str, Any], project: Pr
     device = choose_device(settings.device)
     precision = choose_precision(settings.precision, device)
     refuse_senseless(settings, precision)
+    refuse_graphs(settings, device)
     name = settings.run_name
     folder = RunFolder(settings.out or _models_folder(project) / name, name)
     facts = inspect_base(settings.base, vae=settings.vae, state_folder=_state_folder(project))

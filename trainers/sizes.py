@@ -20,6 +20,7 @@ from trainers.forecast import WIDE_BYTES, Forecast, MetaModel, Stepping, StepSiz
 from trainers.learning_rates import freeze_blocks
 from trainers.methods import adapter_spec, checkpoint_activations, move
 from trainers.models import BaseFacts
+from trainers.narrow_norms import keep_norms_narrow, widens_norms
 from trainers.optimizers import traits_of
 from trainers.precision import DTYPES, Precision
 from trainers.sd1 import single_file_tensors
@@ -66,6 +67,8 @@ def model_sizes(
     found: dict[str, Any] = {}
     with torch.device("meta"):
         model = _meta_model(settings, facts, precision, embeddings, found)
+    if widens_norms(device_type, DTYPES[precision]):
+        keep_norms_narrow(model.unet, model.text_encoder)
     forecast = forecast_step(
         model,
         _step_sizes(settings, facts, examples),
@@ -147,7 +150,9 @@ def _stepping(settings: Settings, stepped: Sequence[Tensor]) -> Stepping:
         held_bytes=held,
         scratch_numbers=traits.scratch_numbers,
         is_fused=settings.kind == "full" and settings.fused_backward,
-        adds_gradients=settings.accumulation > 1 or at_once(settings) < settings.batch_size,
+        adds_gradients=settings.accumulation > 1
+        or at_once(settings) < settings.batch_size
+        or settings.cuda_graphs,  # which write gradients into places that stay
     )
 
 

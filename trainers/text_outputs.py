@@ -48,10 +48,17 @@ class TextOutputs:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Hidden states of a batch."""
-        if self._remembers:
-            return torch.cat([self._one(batch, number) for number in range(len(batch.captions))])
+        known = self.known(batch)
+        if known is not None:
+            return known
         with torch.set_grad_enabled(self._is_learning and torch.is_grad_enabled()):
             return self._encode(batch.token_ids)
+
+    def known(self, batch: Batch) -> Tensor | None:
+        """Hidden states of a batch whose captions are remembered; None where they are not."""
+        if not self._remembers:
+            return None
+        return torch.cat([self._one(batch, number) for number in range(len(batch.captions))])
 
     def freeze(self) -> None:
         """The text encoder, and the embeddings it reads, learn no more."""

@@ -254,6 +254,7 @@ class _Training:
             log_every=settings.log_every,
             unet=compiled(unet) if settings.compile else unet,
             parts=Parts(settings.micro_batch_size, is_fixed=settings.fused_backward),
+            replays=settings.cuda_graphs,
             stops=list(self._stops(texts)),
         )
         if prepared.held_out is not None:

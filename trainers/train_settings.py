@@ -157,6 +157,12 @@ class MachineSettings:
         "Compile the UNet by torch.compile, once for each bucket: minutes at the start, faster steps.",
         affects_result=False,
     )
+    cuda_graphs: bool = option(
+        False,
+        "Record a step once for each bucket and replay it, so that a fast GPU never waits for Python. NVIDIA "
+        "only; without gradient_checkpointing, dropout of adapters and embeddings.",
+        affects_result=False,
+    )
     vae_batch_size: int = option(
         4, "Pictures that the VAE encodes at once.", min=1, max=256, affects_result=False
     )

@@ -263,7 +263,8 @@ def test_a_run_saves_embeddings_and_a_bundle_that_diffusers_and_compare_read(
 
     def noted(live: Models, prompts: list[Prompt], **options: Any) -> Any:
         with torch.no_grad():
-            said.append(encode(live.text_encoder, live.tokenizer([prompts[0].text])))
+            ids = live.tokenizer([prompts[0].text]).to(live.text_encoder.device)
+            said.append(encode(live.text_encoder, ids).cpu())
         return sample_images(live, prompts, **options)
 
     monkeypatch.setattr("trainers.compare_drawing.sample_images", noted)

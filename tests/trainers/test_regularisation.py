@@ -150,7 +150,7 @@ def test_long_changes_are_shortened_to_the_limit_and_the_others_left(kind: Any, 
             for factor in layer.factors.values():
                 factor.mul_(0.05 if number % 3 == 0 else 1)
     before = {key: layer.delta() for key, layer in found.layers.items()}
-    limit = float(torch.tensor([one.norm() for one in before.values()]).median())
+    limit = 1.001 * float(torch.tensor([one.norm() for one in before.values()]).median())  # none is on it
     norms = limit_norms(found.factors.values(), limit)
     expected = {key: one * min(1.0, limit / float(one.norm())) for key, one in before.items()}
     for key, layer in found.layers.items():

@@ -344,7 +344,7 @@ def test_a_full_checkpoint_comes_back_from_both_forms(
     answer = train("full", "--steps", 2, *options)
     assert answer.exit_code == 0, answer.stderr
     folder = run_folder(dataset, "full")
-    state = torch.load(folder / "state/step-00000002.pt")["tensors"]
+    state = torch.load(folder / "state/step-00000002.pt", map_location="cpu")["tensors"]
     for base in (folder / "full.safetensors", folder / "full"):
         models = load_models(str(base))
         weight = models.unet.conv_in.weight

@@ -30,6 +30,10 @@ Path = Literal["low_rank", "dense"]
 Factors: TypeAlias = Mapping[str, Tensor]
 Scale: TypeAlias = float | Tensor
 
+_HAVE_AUTOCAST = frozenset(  # asked once: torch.compile cannot follow the question before torch 2.13
+    device for device in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(device)
+)
+
 # How many operations take as long as moving one number through memory: about what a 2-core CPU showed in
 # fp32; graphics cards have 50 to 200. It only decides near the crossover.
 FLOP_OF_A_MOVE = 32
@@ -148,7 +152,7 @@ def count_tokens(base: AdaptableModule, x: Tensor) -> int:
 def compute_dtype(x: Tensor) -> torch.dtype:
     """What autocast would compute a layer in, or the dtype of its input; without numbers, as on a CPU."""
     device = "cpu" if x.is_meta else x.device.type
-    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+    if x.dtype == torch.float64 or device not in _HAVE_AUTOCAST:
         return x.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
@@ -235,7 +239,7 @@ def _changed(
 
 def exact_products(device: str) -> torch.autocast:
     """Products in the dtype of their factors, whatever autocast is on."""
-    return torch.autocast(device if torch.amp.is_autocast_available(device) else "cpu", enabled=False)
+    return torch.autocast(device if device in _HAVE_AUTOCAST else "cpu", enabled=False)
 
 
 def _gradients(
