@@ -42,6 +42,14 @@ class Settings:
         "Folder of screenshots; images/ where there is one, else the whole project if it holds no video.",
         metavar="FOLDER",
     )
+    trainings_at_once: int = option(
+        1,
+        "Entries [[train]] that work side by side, each in a process of its own: on several GPUs (device of "
+        "each entry), or on a processor whose cores one training does not fill.",
+        min=1,
+        max=64,
+        affects_result=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,7 @@ class Chain:
     sources: Path | None  # folder of the pictures that are worked on
     tree: Path
     kohya: Path
+    trainings_at_once: int = 1
 
 
 def read_chain(project: Project, flags: Mapping[str, Any]) -> Chain:
@@ -105,7 +114,16 @@ def read_chain(project: Project, flags: Mapping[str, Any]) -> Chain:
         )
     for link in links:
         _refuse_other_project(project, link)
-    return Chain(project, links, reader.left_out, reader.videos, reader.sources, reader.tree, reader.kohya)
+    return Chain(
+        project,
+        links,
+        reader.left_out,
+        reader.videos,
+        reader.sources,
+        reader.tree,
+        reader.kohya,
+        settings.trainings_at_once,
+    )
 
 
 def _refuse_other_project(project: Project, link: Link) -> None:

@@ -1,4 +1,5 @@
-"""`celforge run`: carries the stages of a project out, one after the other, through their own commands.
+"""`celforge run`: carries the stages of a project out through their own commands, one after the other, and
+trainings side by side where that is asked for.
 
 Each stage is called as a person would call it, with --json, and says itself what it did. Before it begins
 its record is opened, after it ended the record is closed: a kill at any moment leaves an open one, and the
@@ -11,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,14 @@ from pipeline.chain_state import (
     read_records,
     write_record,
 )
+from pipeline.command_table import COMMANDS
 from pipeline.console import LOG
 from pipeline.errors import ExitCode, InterruptedRunError, LockedError, PipelineError, SettingsError
+from pipeline.interruption import interruptible
 from pipeline.project import Project
+from pipeline.side_by_side import PROGRAM, Beside
 
+POLL_S = 0.1
 NUMBERS: Mapping[str, Mapping[str, str]] = {  # of a stage's report, what its line shows, and as what
     "extract": {"videos": "videos read", "frames_kept": "frames kept", "frames_in_place": "in place"},
     "arrange": {"in_the_tree": "in the tree"},
@@ -85,6 +91,19 @@ class Done:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A stage at work, and what there was before it."""
+
+    link: Link
+    opened: Record
+    items: int | None
+    inputs: dict[str, str]
+    pictures: set[str]
+    size_before: int
+    started: float
+
+
 @dataclass(slots=True)
 class Run:
     """One run over a chain.
@@ -94,6 +113,7 @@ class Run:
         on_stage: called with number, total, link and its reasons before a stage begins.
         on_done: called after it.
         again: what to type to go on.
+        program: that a training in a process of its own is called by.
     """
 
     chain: Chain
@@ -101,6 +121,7 @@ class Run:
     on_stage: Callable[[int, int, Link, Sequence[str]], None]
     on_done: Callable[[Done], None]
     again: str = "celforge run"
+    program: Sequence[str] = PROGRAM
     done: list[Done] = field(default_factory=list)
     _disk: Disk = field(default_factory=Disk)
 
@@ -125,13 +146,16 @@ class Run:
             contextlib.chdir(project.root),
         ):
             self.check(make_plan(self.chain, links, read_records(catalog), catalog, self._disk))
-            for number, link in enumerate(links, 1):
+            for together in self._in_groups(links):
+                if len(together) > 1:
+                    self._take_together(together, len(links), catalog)
+                    continue
+                ((number, link),) = together
                 try:
                     self._take(number, len(links), link, catalog)
                 except (PipelineError, KeyboardInterrupt) as error:
                     failed = error if isinstance(error, PipelineError) else InterruptedRunError("interrupted")
-                    place = f"[{number}/{len(links)}] {link.name}"
-                    raise StageError(place, failed, self.again) from error
+                    raise self._stage_error(number, len(links), link, failed) from error
         has_failures = any(one.record.exit_code for one in self.done)
         return ExitCode.FAILED_ITEMS if has_failures else ExitCode.DONE
 
@@ -153,7 +177,89 @@ class Run:
                     place = f"[{number}/{len(planned)}] {one.link.name}"
                     raise StageError(place, error, self.again) from error
 
+    def _stage_error(self, number: int, total: int, link: Link, error: PipelineError) -> StageError:
+        return StageError(f"[{number}/{total}] {link.name}", error, self.again)
+
+    def _in_groups(self, links: Sequence[Link]) -> Iterator[Sequence[tuple[int, Link]]]:
+        """Links with their numbers: trainings together where they are to work side by side, others alone."""
+        at_once = self.chain.trainings_at_once
+        numbered = enumerate(links, 1)
+        for is_training, group in groupby(numbered, lambda pair: COMMANDS[pair[1].command].has_entries):
+            if is_training and at_once > 1:
+                yield tuple(group)
+            else:
+                yield from ((one,) for one in group)
+
+    def _take_together(self, numbered: Sequence[tuple[int, Link]], total: int, catalog: Catalog) -> None:
+        """Several trainings, so many at a time; one that fails keeps others from beginning, and lets those
+        that work come to their end.
+
+        Raises:
+            StageError: one failed, or a stop was asked for; what is done is kept.
+        """
+        waiting, working = [*numbered], dict[Beside, tuple[int, _Begun]]()
+        failed: StageError | None = None
+        with interruptible() as interruption:
+            is_told = False
+            while working or waiting:
+                may_begin = failed is None and not interruption.is_asked
+                if not may_begin and not working:
+                    break
+                if interruption.is_asked and not is_told:
+                    is_told = True
+                    for process in working:
+                        process.ask_to_stop()
+                if may_begin and len(working) < self.chain.trainings_at_once:
+                    pair = self._first_free(waiting, [begun.link for _, begun in working.values()])
+                    if pair is not None:
+                        waiting.remove(pair)
+                        begun = self._begin(pair[0], total, pair[1], catalog)
+                        if begun is not None:
+                            working[self._beside(pair[1])] = (pair[0], begun)
+                        continue
+                for process in [one for one in working if not one.is_working()]:
+                    number, begun = working.pop(process)
+                    try:
+                        code, printed = process.answer()
+                        self._finish(begun, code, answer_of(begun.link, printed), catalog)
+                    except PipelineError as error:
+                        failed = failed or self._stage_error(number, total, begun.link, error)
+                time.sleep(POLL_S)
+        if failed is None and waiting:
+            number, link = waiting[0]
+            failed = self._stage_error(number, total, link, InterruptedRunError("interrupted"))
+        if failed is not None:
+            raise failed
+
+    def _beside(self, link: Link) -> Beside:
+        command = [*self.program, link.command, *link.arguments, "--json"]
+        share = 1 / self.chain.trainings_at_once
+        return Beside(link.name, command, self.chain.project.root, share=share)
+
+    def _first_free(
+        self, waiting: Sequence[tuple[int, Link]], working: Sequence[Link]
+    ) -> tuple[int, Link] | None:
+        """The first that trains from no model which one before it is still to make."""
+        before = [*working]
+        for number, link in waiting:
+            if not any(self._leans_on(link, one) for one in before):
+                return number, link
+            before.append(link)
+        return None
+
+    def _leans_on(self, later: Link, earlier: Link) -> bool:
+        root, made = self.chain.project.root, earlier.made
+        values = [value for value in later.settings.values() if isinstance(value, str) and value]
+        return made is not None and any((root / value).is_relative_to(made) for value in values)
+
     def _take(self, number: int, total: int, link: Link, catalog: Catalog) -> None:
+        begun = self._begin(number, total, link, catalog)
+        if begun is not None:
+            code, answer = _call(self.command_of(link.command), link)
+            self._finish(begun, code, answer, catalog)
+
+    def _begin(self, number: int, total: int, link: Link, catalog: Catalog) -> "_Begun | None":
+        """Open the record of a stage that has something to do."""
         disk = self._disk
         disk.forget()
         records = read_records(catalog)
@@ -161,7 +267,7 @@ class Run:
         before = records.get(link.name)
         if not reasons and before is not None:
             self._end(Done(link, True, before))
-            return
+            return None
         items = count_items(link, self.chain, before, catalog, disk)
         opened = before or Record()
         opened.is_open = True
@@ -170,18 +276,21 @@ class Run:
         pictures = disk.names(link.folder, "image")
         size_before = self._made_bytes(link)
         self.on_stage(number, total, link, reasons)
-        started = time.monotonic()
-        code, answer = _call(self.command_of(link.command), link)
-        seconds = time.monotonic() - started
+        return _Begun(link, opened, items, inputs, pictures, size_before, time.monotonic())
+
+    def _finish(self, begun: "_Begun", code: int, answer: Mapping[str, Any], catalog: Catalog) -> None:
+        """Close its record, after it ended."""
+        link, disk = begun.link, self._disk
+        seconds = time.monotonic() - begun.started
         disk.forget()
-        record = self._closed(link, code, answer, opened, catalog)
-        grew = not disk.names(link.folder, "image") <= pictures
-        record.inputs = inputs_read(link, inputs, record.inputs, grew=grew)
-        record.serial = _serial(record, opened, records)
-        if items:
-            record.seconds_each = seconds / items
+        record = self._closed(link, code, answer, begun.opened, catalog)
+        grew = not disk.names(link.folder, "image") <= begun.pictures
+        record.inputs = inputs_read(link, begun.inputs, record.inputs, grew=grew)
+        record.serial = _serial(record, begun.opened, read_records(catalog))
+        if begun.items:
+            record.seconds_each = seconds / begun.items
             if link.command in FILLS_DISK:
-                record.bytes_each = max(0, self._made_bytes(link) - size_before) / items
+                record.bytes_each = max(0, self._made_bytes(link) - begun.size_before) / begun.items
         write_record(catalog, link.name, record)
         self._end(Done(link, False, record, seconds))
 
@@ -242,13 +351,16 @@ def _call(command: click.Command, link: Link) -> tuple[int, dict[str, Any]]:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         raise PipelineError(f"{place}{(error.strerror or str(error)).lower()}") from error
-    answer: dict[str, Any] = json.loads(printed.getvalue())
+    return int(code or 0), answer_of(link, printed.getvalue())
+
+
+def answer_of(link: Link, printed: str) -> dict[str, Any]:
+    """What a stage printed. What a trainer's plan finds odd is logged, which it does not do itself."""
+    answer: dict[str, Any] = json.loads(printed)
     plan = answer.get("plan")
     for problem in plan.get("problems", ()) if isinstance(plan, dict) else ():
-        LOG.warning(
-            "%s: %s", link.name, problem
-        )  # a trainer prints them with its plan, and does not log them
-    return int(code or 0), answer
+        LOG.warning("%s: %s", link.name, problem)
+    return answer
 
 
 def result_text(command: str, answer: Mapping[str, Any]) -> str:

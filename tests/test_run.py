@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -450,3 +453,135 @@ def test_a_check_that_found_nothing_sends_nobody_there() -> None:
     assert clean.startswith(NOTHING_FOUND)
     kept = [{"outcome": "dropped", "files": 1}, {"outcome": "kept", "files": 1200}]
     assert result_text("tag", {"counts": kept}) == "1,200 pictures tagged, 1 dropped"
+
+
+# Trainings side by side
+
+BESIDE = """
+import json, os, signal, sys, time
+from pathlib import Path
+name, root = sys.argv[2], Path.cwd()
+def stop(*_):
+    (root / f"{name}.stopped").touch()
+    print("error: interrupted after step 3; model and state are saved\\n  try: the same again", file=sys.stderr)
+    sys.exit(130)
+signal.signal(signal.SIGTERM, stop)
+needs = root / f"{name}.needs"
+if needs.exists() and not all((root / one).exists() for one in needs.read_text().split()):
+    sys.exit("began too early")
+(root / f"{name}.pid").write_text(str(os.getpid()))
+(root / f"{name}.began").write_text(os.environ["OMP_NUM_THREADS"])
+print(f"warning: {name} is odd\\n{name}: 1 of 2 steps", file=sys.stderr, flush=True)
+wanted = (root / f"{name}.waits")
+end = time.monotonic() + 20
+while wanted.exists() and not all((root / one).exists() for one in wanted.read_text().split()):
+    if time.monotonic() > end:
+        sys.exit("waited in vain")
+    time.sleep(0.02)
+outlives = root / f"{name}.outlives"
+while outlives.exists():  # a process that is ended is there until its parent has seen it
+    try:
+        os.kill(int((root / f"{outlives.read_text()}.pid").read_text()), 0)
+    except OSError:
+        break
+    time.sleep(0.02)
+if (root / f"{name}.fails").exists():
+    print("error: no memory\\n  try: a smaller batch", file=sys.stderr)
+    sys.exit(1)
+(root / f"{name}.ended").touch()
+print(json.dumps({"steps": 2, "made": [], "failures": [], "plan": {"problems": []}}))
+"""
+
+
+class Beside:
+    """A project of trainings alone, whose program is a stand-in."""
+
+    def __init__(self, root: Path, at_once: int, more: str = "") -> None:
+        text = f"[run]\ntrainings_at_once = {at_once}\n"
+        for name in "abc":
+            text += f'[[train]]\nname = "{name}"\nbase = "x/y"\n{more if name == "b" else ""}'
+        self.root = root / "p"
+        self.project = project(self.root, text, "dataset/1.png")
+        self.done: list[str] = []
+
+    def when(self, name: str, what: str, *files: str) -> None:
+        (self.root / f"{name}.{what}").write_text(" ".join(files))
+
+    def run(self) -> int:
+        chain = read_chain(self.project, {})
+        run = Run(
+            chain,
+            lambda name: pytest.fail(f"{name} was called here"),
+            lambda *_: None,
+            lambda done: self.done.append(done.link.name),
+            program=(sys.executable, "-c", BESIDE),
+        )
+        self.chain = chain
+        return int(run.carry_out(chain.links))
+
+    def states(self) -> dict[str, str]:
+        chain = read_chain(self.project, {})
+        run = Run(chain, command_of, lambda *_: None, lambda _: None)
+        return {one.link.name: one.state for one in run.plan(chain.links)}
+
+
+def test_trainings_work_side_by_side_and_are_done_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    beside = Beside(tmp_path, 2)
+    beside.when("a", "waits", "b.began")  # which never comes, if they work one after the other
+    beside.when("b", "waits", "a.ended", "c.began")
+    with caplog.at_level("INFO", "celforge"):
+        assert beside.run() == 0
+    assert beside.done[0] == "train.a"
+    assert sorted(beside.done) == ["train.a", "train.b", "train.c"]
+    assert {"train.a: a is odd", "train.b: b: 1 of 2 steps"} <= {one.message for one in caplog.records}
+    assert int((beside.root / "a.began").read_text()) == max(1, (os.cpu_count() or 1) // 2)
+    assert set(beside.states().values()) == {"up to date"}
+    (beside.root / "a.began").unlink()
+    assert beside.run() == 0
+    assert not (beside.root / "a.began").exists()
+
+
+def test_of_one_that_fails_the_others_come_to_their_end_and_none_begins(tmp_path: Path) -> None:
+    beside = Beside(tmp_path, 2)
+    beside.when("a", "fails")
+    beside.when("a", "waits", "b.began")
+    beside.when("b", "outlives", "a")
+    with pytest.raises(StageError, match=r"^\[1/3\] train.a: no memory") as caught:
+        beside.run()
+    assert "a smaller batch; then go on with: celforge run" in caught.value.hint
+    assert caught.value.exit_code == 1
+    assert (beside.root / "b.ended").exists()
+    assert not (beside.root / "c.began").exists()
+    assert beside.states() == {"train.a": "to run", "train.b": "up to date", "train.c": "to run"}
+    (beside.root / "a.fails").unlink()
+    assert beside.run() == 0
+
+
+def test_asked_to_stop_each_finishes_what_is_in_hand(tmp_path: Path) -> None:
+    beside = Beside(tmp_path, 2)
+    for name in "ab":
+        beside.when(name, "waits", "never")
+
+    def stop() -> None:
+        while not all((beside.root / f"{name}.began").exists() for name in "ab"):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(StageError, match=r"train.[ab]: interrupted after step 3") as caught:
+        beside.run()
+    assert caught.value.exit_code == ExitCode.INTERRUPTED
+    assert all((beside.root / f"{name}.stopped").exists() for name in "ab")
+    assert not (beside.root / "c.began").exists()
+
+
+def test_what_trains_from_anothers_model_waits_for_it(tmp_path: Path) -> None:
+    beside = Beside(tmp_path, 3, more='vae = "models/a/a.safetensors"\n')
+    (beside.root / "models/a").mkdir(parents=True)
+    (beside.root / "models/a/a.safetensors").touch()
+    beside.when("b", "needs", "a.ended")
+    beside.when("a", "waits", "c.ended")
+    assert beside.run() == 0
+    assert beside.done[-1] == "train.b"

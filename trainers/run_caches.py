@@ -1,8 +1,13 @@
 """What a run works out of its pictures once: latents, and masks of the loss; kept for all of a project."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from pipeline import console
 from pipeline.interruption import Interruption
@@ -12,6 +17,7 @@ from trainers.models import Models
 from trainers.prepared import Prepared, available_bytes
 
 CACHED_DTYPE = torch.float16  # of mean and deviation: rounded by less than the deviation itself
+WAIT_S = 0.5  # for another run, before it is asked again whether to stop
 LITTLE = 0.1  # of a GPU's memory, that latents may take
 
 
@@ -28,6 +34,29 @@ def fill_latents(prepared: Prepared, models: Models, interruption: Interruption)
         vae_identity=models.source.vae_sha256,
         dtype=CACHED_DTYPE,
     )
+    with _alone(cache.folder, interruption):
+        _fill(prepared, cache, vae, workers, interruption)
+    vae.to("cpu")
+    return cache
+
+
+@contextmanager
+def _alone(folder: Path, interruption: Interruption) -> Iterator[None]:
+    """Of several runs that start together one encodes, and the others find what it made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    while not lock.is_locked:
+        interruption.check()
+        with suppress(Timeout):
+            lock.acquire(timeout=WAIT_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fill(prepared: Prepared, cache: LatentCache, vae: Any, workers: int, interruption: Interruption) -> None:
+    settings = prepared.settings
     missing = len(cache.missing(prepared.encoded, workers=workers))
     if missing:
         with console.progress("latents", missing, "image") as bar:
@@ -42,8 +71,6 @@ def fill_latents(prepared: Prepared, models: Models, interruption: Interruption)
             )
         interruption.check()
         prepared.leave_out(failures)
-    vae.to("cpu")
-    return cache
 
 
 def fill_masks(prepared: Prepared, models: Models, interruption: Interruption) -> MaskCache | None:
