@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.console import LOG
-from pipeline.errors import ExitCode, PipelineError
+from pipeline.errors import ExitCode, InterruptedRunError, PipelineError
 
 PROGRAM = (sys.executable, "-P", "-c", "from pipeline.cli import main; main()")
 _WARNING, _ERROR, _TRY = "warning: ", "error: ", "  try: "
@@ -33,6 +33,7 @@ class Beside:
     def __init__(self, name: str, command: Sequence[str], folder: Path, *, share: float) -> None:
         self.name = name
         self._error = PipelineError(f"{name} ended without a word")
+        self._is_asked = False
         self._answer: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - `answer` closes it
         threads = str(max(1, int((os.cpu_count() or 1) * share)))
         self._process = subprocess.Popen(
@@ -70,6 +71,7 @@ class Beside:
 
     def ask_to_stop(self) -> None:
         """Let it finish what is in hand; on Windows the console has asked all of its processes already."""
+        self._is_asked = True
         if sys.platform != "win32" and self.is_working():
             self._process.send_signal(signal.SIGTERM)
 
@@ -84,6 +86,8 @@ class Beside:
         self._answer.seek(0)
         printed = self._answer.read().decode("utf-8", "replace")
         self._answer.close()
+        if code < 0 and self._is_asked:
+            raise InterruptedRunError("interrupted before its first step")  # it did not listen yet
         if code not in (ExitCode.DONE, ExitCode.FAILED_ITEMS):
             known = {int(one): one for one in ExitCode}
             self._error.exit_code = known.get(code, ExitCode.FAILED)  # a signal gives a negative one

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -507,14 +507,14 @@ class Beside:
     def when(self, name: str, what: str, *files: str) -> None:
         (self.root / f"{name}.{what}").write_text(" ".join(files))
 
-    def run(self) -> int:
+    def run(self, program: Sequence[str] = (sys.executable, "-c", BESIDE)) -> int:
         chain = read_chain(self.project, {})
         run = Run(
             chain,
             lambda name: pytest.fail(f"{name} was called here"),
             lambda *_: None,
             lambda done: self.done.append(done.link.name),
-            program=(sys.executable, "-c", BESIDE),
+            program=program,
         )
         self.chain = chain
         return int(run.carry_out(chain.links))
@@ -575,6 +575,21 @@ def test_asked_to_stop_each_finishes_what_is_in_hand(tmp_path: Path) -> None:
     assert caught.value.exit_code == ExitCode.INTERRUPTED
     assert all((beside.root / f"{name}.stopped").exists() for name in "ab")
     assert not (beside.root / "c.began").exists()
+
+
+def test_one_that_is_stopped_before_it_listens_was_interrupted_too(tmp_path: Path) -> None:
+    beside = Beside(tmp_path, 2)
+    program = (sys.executable, "-c", "import sys, time; open(sys.argv[2] + '.began', 'w'); time.sleep(20)")
+
+    def stop() -> None:
+        while not all((beside.root / f"{name}.began").exists() for name in "ab"):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(StageError, match=r"train.[ab]: interrupted before its first step") as caught:
+        beside.run(program)
+    assert caught.value.exit_code == ExitCode.INTERRUPTED
 
 
 def test_what_trains_from_anothers_model_waits_for_it(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _run(config: Path | None, **given: Any) -> None:
         chain,
         command_of,
         _say_stage,
-        lambda done: _say_done(run, len(links), done),
+        lambda done: _say_done(links.index(done.link) + 1, len(links), done),
         again="celforge run" if chain.project.root == Path.cwd() else f"celforge run {chain.project.root}",
     )
     started = time.monotonic()
@@ -175,8 +175,8 @@ def _say_stage(number: int, total: int, link: Link, reasons: Sequence[str]) -> N
     LOG.info("[%d/%d] %s: %s", number, total, link.name, "; ".join(reasons))
 
 
-def _say_done(run: Run, total: int, done: Done) -> None:
-    at = f"[{len(run.done)}/{total}] {done.link.name}"
+def _say_done(number: int, total: int, done: Done) -> None:
+    at = f"[{number}/{total}] {done.link.name}"
     if done.is_skipped:
         LOG.info("%s: up to date", at)
     else:
