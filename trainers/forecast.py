@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from trainers.losses import squared_error
 
 CONTEXT_BYTES = 700 << 20  # what CUDA and its libraries take for themselves
-OVERHEAD = 1.08  # of what a GPU's allocator gives: blocks rounded up, scratch space of convolutions
+OVERHEAD = 0.1  # of what a step takes, once more on a GPU: scratch space of convolutions, blocks rounded up
 WIDE_BYTES = 4  # of a number in fp32
 _ROUNDED_NUMBERS = 5  # in fp32, while a weight in bf16 is stepped: copies of both, and rounding
 _LOWERED = frozenset({"linear", "conv2d", "matmul", "bmm", "baddbmm", "scaled_dot_product_attention"})

@@ -122,7 +122,9 @@ class Prepared:
     def memory_bytes(self) -> int:
         """What the run will need of the device's memory, about."""
         allocated = self.forecast.allocated_bytes
-        return int(allocated * OVERHEAD) + CONTEXT_BYTES if self.device.type == "cuda" else allocated
+        if self.device.type != "cuda":
+            return allocated
+        return allocated + int(OVERHEAD * self.forecast.step_bytes) + CONTEXT_BYTES
 
     @property
     def total_images(self) -> int:
