@@ -10,6 +10,7 @@ from pipeline.actions import (
     MakeFolder,
     Move,
     MoveFiles,
+    MoveFolders,
     Place,
     PlaceFolder,
     Relink,
@@ -17,7 +18,7 @@ from pipeline.actions import (
     Write,
 )
 from pipeline.content_steps import PlaceStep, WriteStep, file_sha256
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep, RelinkStep
 from pipeline.names import name_problem, path_key, path_problem
 from pipeline.steps import MakeFolderStep, MoveStep, RemoveFolderStep, Step
 from pipeline.tree import FutureTree, Node, parted
@@ -57,6 +58,8 @@ class Preparer:
                 self._place(self._full(action.source), self._full(action.destination), action)
             case MoveFiles():
                 self._move_files(self._full(action.source), self._full(action.destination), action)
+            case MoveFolders():
+                self._move_folders(action)
             case PlaceFolder():
                 self._place_folder(self._full(action.source), self._full(action.destination), action)
             case Relink():
@@ -104,29 +107,45 @@ class Preparer:
     # One method an action: say problems, else change the tree and add the step
 
     def _move(self, source: str, destination: str, action: Move | Drop) -> None:
+        is_drop = isinstance(action, Drop)
+        as_is = isinstance(action, Drop) or action.as_is
+        kind = self._moved(source, destination, is_drop=is_drop, as_is=as_is)
+        if kind is not None:
+            detail = action.detail if isinstance(action, Drop) else ""
+            ends = self._stored(source), self._stored(destination)
+            self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
+
+    def _move_folders(self, action: MoveFolders) -> None:
+        pairs = []
+        for given in action.pairs:
+            source, destination = self._full(given[0]), self._full(given[1])
+            kind = self._moved(source, destination, is_drop=False, as_is=action.as_is)
+            if kind not in (None, "folder"):
+                self._say(f"{source} is not a folder")
+            pairs.append((self._stored(source), self._stored(destination)))
+        self.steps.append(MoveFoldersStep(tuple(pairs), action.reason))
+
+    def _moved(self, source: str, destination: str, *, is_drop: bool, as_is: bool) -> str | None:
+        """What was moved in the tree: `file`, `folder` or `link`; None where something stands against it."""
         folder, name = parted(source)
         parent = self._tree.find(folder)
         node = parent.child(name)
         kind = node.kind
         if not self._may_leave(source, node, parent) or not self._is_outside(source, destination):
-            return
+            return None
         if kind not in ("file", "folder", "link"):
             self._say(f"{source} is neither a file nor a folder")
-            return
+            return None
         is_far = kind == "folder" and folder != parted(destination)[0]
         if is_far and not self._may_change(node):  # the folder's own entry ".." changes
-            return
+            return None
         parent.put(name, Node(None, "missing"))
-        is_drop = isinstance(action, Drop)
-        keeps_names = is_drop or (isinstance(action, Move) and action.as_is)
-        if not self._may_appear(destination, source, is_drop=is_drop, as_is=keeps_names):
+        if not self._may_appear(destination, source, is_drop=is_drop, as_is=as_is):
             parent.put(name, node)
-            return
+            return None
         self._tree.put(destination, node)
         self._moves_links |= kind == "link"
-        detail = action.detail if isinstance(action, Drop) else ""
-        ends = self._stored(source), self._stored(destination)
-        self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
+        return kind
 
     def _move_files(self, source: str, destination: str, action: MoveFiles) -> None:
         node = self._tree.find(source)

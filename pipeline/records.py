@@ -20,7 +20,7 @@ import pipeline
 from pipeline.content_steps import PlaceStep, WriteStep
 from pipeline.errors import JournalError
 from pipeline.files import disk_full_as_error, partial_path
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep, RelinkStep
 from pipeline.renaming import rename_new, sync_folder
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 
@@ -33,6 +33,7 @@ STEP_TYPES: dict[str, type[Step]] = {
     for kind in (
         MoveStep,
         MoveFilesStep,
+        MoveFoldersStep,
         PlaceStep,
         PlaceFolderStep,
         RelinkStep,

@@ -142,7 +142,7 @@ class MoveStep(Step):
         return "before" if is_there else "after"
 
     def do(self, site: Site) -> Made:
-        relocate(site.text(self.source), site.text(self.destination))
+        relocate(*self._ends(site))
         return {}
 
     def finish(self, site: Site) -> None:

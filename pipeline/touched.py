@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep
 from pipeline.names import path_key
 from pipeline.steps import MoveStep, Step
 
-_OF_FOLDERS = (MoveFilesStep, PlaceFolderStep)
+_OF_FOLDERS = (MoveFilesStep, MoveFoldersStep, PlaceFolderStep)
 
 
 class Touched:

@@ -695,8 +695,8 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     far = tmp_path / "far"
     far.mkdir()
 
-    def rename(source: Path | str, destination: Path | str) -> None:
-        if Path(source).is_relative_to(far) != Path(destination).is_relative_to(far):
+    def rename(source: Path, destination: Path) -> None:
+        if source.is_relative_to(far) != destination.is_relative_to(far):
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         rename_new(source, destination)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from pipeline.actions import Drop, FileAction, MakeFolder, Move, MoveFiles, Relink, RemoveFolder, Write
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import some
+from pipeline.flattening.together import together
 from pipeline.layouts.everydream import PICTURE_SUFFIXES, is_picture
 from pipeline.layouts.flat_names import split_prefix
 from pipeline.names import is_ignored_name
@@ -59,7 +60,7 @@ def plan_back(root: Path, manifest: Manifest) -> Back:
     back.actions += _relinked(site, back)
     back.actions += _gathered(site)
     back.actions += _renumbered(site, back)
-    back.actions += _renamed(site)
+    back.actions += together(_renamed(site))
     for name in (TOML_NAME, NAME):
         if name == NAME or (manifest.toml_sha256 and (root / name).is_file()):
             back.actions.append(Drop(root / name, "the tree is back"))

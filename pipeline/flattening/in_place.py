@@ -17,6 +17,7 @@ from pipeline.actions import FileAction, MakeFolder, Move, MoveFiles, Relink, Re
 from pipeline.flattening import dataset
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import Survey, sidecars, sidecars_of, unread
+from pipeline.flattening.together import together
 from pipeline.layouts.everydream import Tree
 from pipeline.layouts.flat_names import FlatNames
 from pipeline.names import path_key
@@ -46,7 +47,7 @@ def plan_in_place(survey: Survey, *, separator: str, writes_toml: bool) -> list[
     _name(layout, separator)
     _share_files(layout)
     order = _order(layout)
-    actions = [_folder_action(layout, parts) for parts in order]
+    actions = list(together(_folder_action(layout, parts) for parts in order))
     moves = list(_file_moves(layout))
     # All folders before all files: the log need not be synced between the two of each folder.
     new = dict.fromkeys(destination for _, destination, _ in moves)
