@@ -1,14 +1,15 @@
 """What a plan can ask for, as data: moves, links, copies, texts, folders, drops, notes in the catalogue.
 
-Paths are absolute, or relative to the project's root.
+Paths are absolute, or relative to the project's root; thousands of them are quicker made as text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+AnyPath = Path | str
 PlaceHow = Literal["hardlink", "copy", "symlink", "reflink"]
 
 
@@ -20,8 +21,8 @@ class Move:
         as_is: this disk had the name before: what other systems refuse is not asked.
     """
 
-    source: Path
-    destination: Path
+    source: AnyPath
+    destination: AnyPath
     reason: str = ""
     as_is: bool = False
 
@@ -70,10 +71,24 @@ class MoveFiles:
         names: files, links or folders in `source`.
     """
 
-    source: Path
-    destination: Path
+    source: AnyPath
+    destination: AnyPath
     names: tuple[str, ...]
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFolders:
+    """Give many folders other paths, in one step of the journal; folders above the new ones are made.
+
+    Args:
+        pairs: (from, to); no path is another one of them, or lies in one.
+        as_is: this disk had the names before: what other systems refuse is not asked.
+    """
+
+    pairs: tuple[tuple[AnyPath, AnyPath], ...]
+    reason: str = ""
+    as_is: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +129,7 @@ class MakeFolder:
         as_is: this disk had the name before: what other systems refuse is not asked.
     """
 
-    path: Path
+    path: AnyPath
     reason: str = ""
     mode: int | None = None
     as_is: bool = False
@@ -124,7 +139,7 @@ class MakeFolder:
 class RemoveFolder:
     """Remove a folder if it is empty when its turn comes; otherwise it stays."""
 
-    path: Path
+    path: AnyPath
     reason: str = ""
 
 
@@ -168,7 +183,9 @@ class ClearFact:
     source: str
 
 
-FileAction = Move | MoveFiles | Place | PlaceFolder | Relink | Write | MakeFolder | RemoveFolder | Drop
+FileAction = (
+    Move | MoveFiles | MoveFolders | Place | PlaceFolder | Relink | Write | MakeFolder | RemoveFolder | Drop
+)
 RowAction = SetOutcome | SetFact | ClearFact  # of the catalogue
 Action = FileAction | RowAction
 
@@ -193,8 +210,18 @@ class CatalogWriter(Protocol):
         ...
 
 
+def action_rows(action: Action) -> Iterator[dict[str, str]]:
+    """The lines of an action in the table that --dry-run prints: one, or one for each of many folders."""
+    if isinstance(action, MoveFolders):
+        for source, destination in action.pairs:
+            yield action_row(Move(source, destination, action.reason))
+    else:
+        yield action_row(action)
+
+
 def action_row(action: Action) -> dict[str, str]:
-    """One line of the table that --dry-run prints: action, source, destination, reason."""
+    """One line of that table: action, source, destination, reason."""
+    assert not isinstance(action, MoveFolders), "a line for each of its folders: action_rows"
     source, destination = "", ""
     match action:
         case Move():

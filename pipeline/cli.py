@@ -2,6 +2,7 @@
 into exit codes.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -11,6 +12,7 @@ import click
 import pipeline
 from pipeline.command_table import COMMANDS
 from pipeline.errors import ExitCode, PipelineError
+from pipeline.many_objects import many_objects
 from pipeline.settings import nearest
 
 EXIT_CODES = (
@@ -29,9 +31,10 @@ class LazyGroup(click.Group):
         """Import and build a command, or None when there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        from pipeline.stage_command import command_of
+        with many_objects():
+            from pipeline.stage_command import command_of
 
-        return command_of(cmd_name)
+            return command_of(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -74,7 +77,9 @@ def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli
             stream.reconfigure(
                 errors="backslashreplace"
             )  # a name that the terminal cannot show must not end a run
-    sys.exit(run(command, arguments))
+    code = run(command, arguments)
+    gc.freeze()  # all of it goes with the process, and need not be searched for cycles
+    sys.exit(code)
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None, **extra: Any) -> int:

@@ -5,13 +5,15 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 from pipeline.actions import PlaceHow
-from pipeline.files import partial_path, place, remove_folder, remove_tree, unlink
+from pipeline.files import partial_path, place, remove_folder, remove_partials, remove_tree, unlink
+from pipeline.relocate import relocate
 from pipeline.renaming import rename_all_new, rename_new, replace, sync_folder
-from pipeline.steps import Made, Site, State, Step
+from pipeline.steps import Made, MoveStep, Site, State, Step
 from pipeline.tree import FutureTree, Node
 
 
@@ -201,6 +203,66 @@ class MoveFilesStep(Step):
             destination.put(name, Node(None, "missing"))
         more = f" (and {len(problems) - 1:,} more of that folder)" if len(problems) > 1 else ""
         return problems[0] + more if problems else None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveFoldersStep(Step):
+    """Move many folders, none of which lies in another, one after the other: each alone is a `MoveStep`.
+
+    No path comes twice, so the disk tells of each folder alone whether it was moved, in whatever order a
+    power cut left them.
+    """
+
+    kind: ClassVar[str] = "move_folders"
+    pairs: tuple[tuple[str, str], ...]
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pairs, tuple):  # a list of lists, from JSON
+            object.__setattr__(
+                self, "pairs", tuple((source, destination) for source, destination in self.pairs)
+            )
+
+    def moves(self) -> list[MoveStep]:
+        """The steps that it is made of."""
+        return [MoveStep(source, destination, "folder", self.reason) for source, destination in self.pairs]
+
+    def paths(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(self.pairs))
+
+    def state(self, site: Site) -> State:
+        states = {move.state(site) for move in self.moves()}
+        if "changed" in states:
+            return "changed"
+        return states.pop() if len(states) == 1 else "half"
+
+    def do(self, site: Site) -> Made:
+        for source, destination in self.pairs:
+            relocate(site.text(source), site.text(destination))
+        return {}
+
+    def finish(self, site: Site) -> None:
+        for move in self.moves():
+            state = move.state(site)
+            if state == "before":
+                move.do(site)
+            elif state == "half":
+                move.finish(site)
+
+    def undo(self, site: Site, made: Made) -> None:
+        for move in reversed(self.moves()):
+            if move.state(site) != "before":  # else a kill came after it was taken back
+                move.undo(site, {})
+
+    def foresee_undo(self, tree: FutureTree, site: Site, made: Made) -> str | None:
+        found = (move.foresee_undo(tree, site, {}) for move in reversed(self.moves()))
+        problems = [problem for problem in found if problem]
+        more = f" (and {len(problems) - 1:,} more folders)" if len(problems) > 1 else ""
+        return problems[0] + more if problems else None
+
+    def clean(self, site: Site) -> None:
+        for folder in {site.path(stored).parent for stored in self.paths()}:
+            remove_partials(folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 from pipeline.actions import CatalogWriter, RowAction
 from pipeline.errors import InputError, InterruptedRunError, JournalError
 from pipeline.files import disk_full_as_error, is_disk_full, remove_partials, safe_name
-from pipeline.folder_steps import MoveFilesStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, RelinkStep
 from pipeline.plan import SHOWN_PROBLEMS, Plan, prepare, raise_problems
 from pipeline.records import Journal, Log, Steps, list_journals, next_number, write_journal
 from pipeline.renaming import sync_folder
@@ -260,7 +260,7 @@ class _Run:
                 state = step.state(self._site)
                 if state != "changed":
                     step.clean(self._site)
-                if state == "half" and isinstance(step, MoveStep | MoveFilesStep):
+                if state == "half" and isinstance(step, MoveStep | MoveFilesStep | MoveFoldersStep):
                     step.undo(self._site, log.done[index])
                 elif state != "before":
                     break
@@ -357,7 +357,7 @@ class _Run:
                 sync_folder(folder)
 
 
-_MOVES_NAMES = (MoveStep, MakeFolderStep, RemoveFolderStep, RelinkStep)
+_MOVES_NAMES = (MoveStep, MoveFoldersStep, MakeFolderStep, RemoveFolderStep, RelinkStep)
 _FORCE = "keep what was changed and take back the rest: celforge undo --force"
 
 
@@ -370,8 +370,9 @@ def _changed_folders(steps: Iterable[Step]) -> set[str] | None:
     for step in steps:
         num_syncs += 0 if isinstance(step, _MOVES_NAMES) else 2
         folders.update(map(os.path.dirname, step.paths()))
-        if isinstance(step, MoveStep) and step.source in folders:
-            folders.add(step.destination)
+        for move in step.moves() if isinstance(step, MoveFoldersStep) else (step,):
+            if isinstance(move, MoveStep) and move.source in folders:
+                folders.add(move.destination)
         if num_syncs + len(folders) > FEW:
             return None
     return folders

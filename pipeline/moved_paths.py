@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.catalog import Catalog, below, join, split
 from pipeline.content_steps import PlaceStep
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep
 from pipeline.media_names import kind_of
 from pipeline.records import Journal, Steps
 from pipeline.steps import MoveStep
@@ -24,6 +24,9 @@ def follow(catalog: Catalog, root: Path, journal: Journal) -> None:
         for step in Steps(journal):
             if isinstance(step, MoveStep) and step.what == "folder":
                 _note_folder(catalog, step)
+            elif isinstance(step, MoveFoldersStep):
+                for move in step.moves():
+                    _note_folder(catalog, move)
             elif isinstance(step, MoveStep):
                 _note(catalog, root, step.source, step.destination, is_moved=True, is_hidden=step.is_drop)
             elif isinstance(step, PlaceStep):

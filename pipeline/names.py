@@ -19,6 +19,7 @@ _RESERVED_NAMES = frozenset(
     | {f"{port}{number}" for port in ("COM", "LPT") for number in "123456789¹²³"}
 )
 _RESERVED_CHARACTERS = frozenset('<>:"/\\|?*')
+_IS_RESERVED = re.compile(f"[{re.escape(''.join(_RESERVED_CHARACTERS))}]").search
 _NUMBER = re.compile(r"([0-9]+)")
 _EXTENSION = re.compile(r"\.[A-Za-z0-9]{1,5}")
 
@@ -49,16 +50,16 @@ def name_problem(name: str) -> str | None:
         return "is empty"
     if name in (".", ".."):
         return "means a folder itself"
-    bad = sorted(_RESERVED_CHARACTERS.intersection(name))
-    if bad:
+    if _IS_RESERVED(name):
+        bad = sorted(_RESERVED_CHARACTERS.intersection(name))
         return f"holds {' '.join(bad)}, which Windows does not allow"
     if not name.isprintable() and any(_is_control(character) for character in name):
         return "holds a control character or is not valid Unicode"
     if name[-1] in ". ":
         return "ends in a dot or a space, which Windows drops"
-    if name.split(".")[0].rstrip(" ").upper() in _RESERVED_NAMES:
+    if name.partition(".")[0].rstrip(" ").upper() in _RESERVED_NAMES:
         return "is a device name on Windows"
-    if len(name.encode("utf-8")) > MAX_NAME_UNITS or len(name.encode("utf-16-le")) // 2 > MAX_NAME_UNITS:
+    if len(name.encode("utf-8")) > MAX_NAME_UNITS:  # never fewer than units of UTF-16
         return f"is longer than {MAX_NAME_UNITS} bytes"
     return None
 

@@ -12,6 +12,7 @@ from pipeline.actions import (
     MakeFolder,
     Move,
     MoveFiles,
+    MoveFolders,
     Place,
     PlaceFolder,
     Relink,
@@ -20,7 +21,7 @@ from pipeline.actions import (
     SetFact,
     SetOutcome,
     Write,
-    action_row,
+    action_rows,
 )
 from pipeline.errors import PlanError
 from pipeline.preparing import Preparer
@@ -33,6 +34,7 @@ __all__ = [
     "MakeFolder",
     "Move",
     "MoveFiles",
+    "MoveFolders",
     "Place",
     "PlaceFolder",
     "Plan",
@@ -56,7 +58,7 @@ class Plan:
 
     def rows(self) -> Iterator[dict[str, str]]:
         """The table that --dry-run prints: action, source, destination, reason."""
-        return (action_row(action) for action in self.actions)
+        return (row for action in self.actions for row in action_rows(action))
 
     def problems(self, root: Path) -> list[str]:
         """All that stands against the plan, as the disk is now; empty when it can be carried out."""

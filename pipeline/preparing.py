@@ -5,10 +5,12 @@ from pathlib import Path
 
 from pipeline.actions import (
     Action,
+    AnyPath,
     Drop,
     MakeFolder,
     Move,
     MoveFiles,
+    MoveFolders,
     Place,
     PlaceFolder,
     Relink,
@@ -16,10 +18,10 @@ from pipeline.actions import (
     Write,
 )
 from pipeline.content_steps import PlaceStep, WriteStep, file_sha256
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep, RelinkStep
 from pipeline.names import name_problem, path_key, path_problem
 from pipeline.steps import MakeFolderStep, MoveStep, RemoveFolderStep, Step
-from pipeline.tree import FutureTree, Node
+from pipeline.tree import FutureTree, Node, parted
 
 PARTIAL_UNITS = len("..0123456789abcdef.partial")  # that a temporary name is longer (pipeline/files.py)
 
@@ -56,6 +58,8 @@ class Preparer:
                 self._place(self._full(action.source), self._full(action.destination), action)
             case MoveFiles():
                 self._move_files(self._full(action.source), self._full(action.destination), action)
+            case MoveFolders():
+                self._move_folders(action)
             case PlaceFolder():
                 self._place_folder(self._full(action.source), self._full(action.destination), action)
             case Relink():
@@ -67,12 +71,15 @@ class Preparer:
             case RemoveFolder():
                 self._remove_folder(self._full(action.path), action)
 
-    def _full(self, path: Path) -> str:
+    def _full(self, path: AnyPath) -> str:
         """An absolute path through real folders: one place has one name. Its last part may be a link."""
-        full = os.path.normpath(os.path.join(self._given_root, path))
+        full = os.fspath(path)
+        folder, _, name = full.rpartition(os.sep)
+        if folder not in self._real_folders or name in ("", ".", ".."):  # else it is normal
+            full = os.path.normpath(os.path.join(self._given_root, full))
+            folder, name = os.path.split(full)
         if full == self._given_root:
             return self._root
-        folder, name = os.path.split(full)
         if folder not in self._real_folders:
             self._real_folders[folder] = os.path.realpath(folder)
         return os.path.join(self._real_folders[folder], name)
@@ -100,26 +107,45 @@ class Preparer:
     # One method an action: say problems, else change the tree and add the step
 
     def _move(self, source: str, destination: str, action: Move | Drop) -> None:
-        kind = self._tree.find(source).kind
-        if not self._may_leave(source, kind) or not self._is_outside(source, destination):
-            return
+        is_drop = isinstance(action, Drop)
+        as_is = isinstance(action, Drop) or action.as_is
+        kind = self._moved(source, destination, is_drop=is_drop, as_is=as_is)
+        if kind is not None:
+            detail = action.detail if isinstance(action, Drop) else ""
+            ends = self._stored(source), self._stored(destination)
+            self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
+
+    def _move_folders(self, action: MoveFolders) -> None:
+        pairs = []
+        for given in action.pairs:
+            source, destination = self._full(given[0]), self._full(given[1])
+            kind = self._moved(source, destination, is_drop=False, as_is=action.as_is)
+            if kind not in (None, "folder"):
+                self._say(f"{source} is not a folder")
+            pairs.append((self._stored(source), self._stored(destination)))
+        self.steps.append(MoveFoldersStep(tuple(pairs), action.reason))
+
+    def _moved(self, source: str, destination: str, *, is_drop: bool, as_is: bool) -> str | None:
+        """What was moved in the tree: `file`, `folder` or `link`; None where something stands against it."""
+        folder, name = parted(source)
+        parent = self._tree.find(folder)
+        node = parent.child(name)
+        kind = node.kind
+        if not self._may_leave(source, node, parent) or not self._is_outside(source, destination):
+            return None
         if kind not in ("file", "folder", "link"):
             self._say(f"{source} is neither a file nor a folder")
-            return
-        is_far = kind == "folder" and os.path.dirname(source) != os.path.dirname(destination)
-        if is_far and not self._may_change(source):  # the folder's own entry ".." changes
-            return
-        node = self._tree.take(source)
-        is_drop = isinstance(action, Drop)
-        keeps_names = is_drop or (isinstance(action, Move) and action.as_is)
-        if not self._may_appear(destination, source, is_drop=is_drop, as_is=keeps_names):
-            self._tree.put(source, node)
-            return
+            return None
+        is_far = kind == "folder" and folder != parted(destination)[0]
+        if is_far and not self._may_change(node):  # the folder's own entry ".." changes
+            return None
+        parent.put(name, Node(None, "missing"))
+        if not self._may_appear(destination, source, is_drop=is_drop, as_is=as_is):
+            parent.put(name, node)
+            return None
         self._tree.put(destination, node)
         self._moves_links |= kind == "link"
-        detail = action.detail if isinstance(action, Drop) else ""
-        ends = self._stored(source), self._stored(destination)
-        self.steps.append(MoveStep(*ends, kind, action.reason, detail=detail, is_drop=is_drop))
+        return kind
 
     def _move_files(self, source: str, destination: str, action: MoveFiles) -> None:
         node = self._tree.find(source)
@@ -129,11 +155,11 @@ class Preparer:
         if not self._is_one_disk(node, os.path.join(destination, "")):
             for name in action.names:
                 ends = os.path.join(source, name), os.path.join(destination, name)
-                self._move(*ends, Move(Path(ends[0]), Path(ends[1]), action.reason, as_is=True))
+                self._move(*ends, Move(*ends, action.reason, as_is=True))
             return
-        if self._is_behind_link(os.path.join(source, "")) or not self._may_change(source):
+        if self._is_behind_link(os.path.join(source, "")) or not self._may_change(node):
             return
-        if not self._has_folder(destination):
+        if not self._has_folder(destination, self._tree.find(destination)):
             return
         home = self._tree.find(destination)
         node.look_at_all()
@@ -208,7 +234,7 @@ class Preparer:
             self._say(f"{path} is not a link")
         elif os.readlink(node.origin) != action.expects:
             self._say(f"{path} was pointed elsewhere since it was read")
-        elif self._may_change(os.path.dirname(path)):
+        elif self._may_change(self._tree.find(os.path.dirname(path))):
             self.steps.append(RelinkStep(self._stored(path), action.target, action.expects, action.reason))
 
     def _write(self, path: str, action: Write) -> None:
@@ -231,8 +257,10 @@ class Preparer:
             self.steps.append(MakeFolderStep(self._stored(path), action.reason, mode=action.mode))
 
     def _remove_folder(self, path: str, action: RemoveFolder) -> None:
-        node = self._tree.find(path)
-        if not self._may_leave(path, node.kind):
+        folder, name = parted(path)
+        parent = self._tree.find(folder)
+        node = parent.child(name)
+        if not self._may_leave(path, node, parent):
             return
         if node.kind != "folder":
             self._say(f"{path} is not a folder")
@@ -244,12 +272,12 @@ class Preparer:
 
     # Questions; each says what is wrong
 
-    def _may_leave(self, source: str, kind: str) -> bool:
-        if kind == "missing":
+    def _may_leave(self, source: str, node: Node, parent: Node) -> bool:
+        if not node.exists:
             return self._say(f"{source} does not exist")
         if self._is_behind_link(source):
             return False
-        return not self._holds_records(source) and self._may_change(os.path.dirname(source))
+        return not self._holds_records(source) and self._may_change(parent)
 
     def _holds_records(self, source: str) -> bool:
         is_above = self._state.startswith(source) and f"{self._state}{os.sep}".startswith(source + os.sep)
@@ -274,39 +302,44 @@ class Preparer:
             is_drop: the place was chosen free.
         """
         if is_drop:
-            return self._has_folder(os.path.dirname(path), as_is=True)
-        name = os.path.basename(path)
-        keeps_name = as_is or (moved_from is not None and os.path.basename(moved_from) == name)
+            folder = parted(path)[0]
+            return self._has_folder(folder, self._tree.find(folder), as_is=True)
+        folder, name = parted(path)
+        keeps_name = as_is or (moved_from is not None and parted(moved_from)[1] == name)
         problem = None if keeps_name else name_problem(name)
         if problem:
             return self._say(f"{path}: the name {problem}")
         if not as_is and not self._fits(path, PARTIAL_UNITS if moved_from is None else 0):
             return False
-        if self._tree.find(path).exists and (moved_from is None or self._tree.is_listed(path)):
-            is_ours = self._made.get(path_key(path)) == path
+        parent, key = self._tree.find(folder), path_key(path)
+        if parent.child(name).exists and (moved_from is None or parent.is_listed(name)):
+            is_ours = self._made.get(key) == path
             return self._say(f"{path} would be made twice" if is_ours else f"{path} exists already")
-        twin = None if as_is else self._tree.twin(path) or self._made_twin(path)
+        twin = None if as_is else self._twin(path, parent, key)
         if twin:
             return self._say(f"{path} and {twin} are one file on Windows and macOS")
-        self._made[path_key(path)] = path
-        return self._has_folder(os.path.dirname(path), as_is=as_is)
+        self._made[key] = path
+        return self._has_folder(folder, parent, as_is=as_is)
 
     def _fits(self, path: str, more_units: int = 0) -> bool:
         """Whether this machine takes a path, beside which a name so much longer stands for a moment."""
         problem = path_problem(path + "." * more_units)
         return self._say(f"{path} {problem}") if problem else True
 
-    def _made_twin(self, path: str) -> str | None:
-        other = self._made.get(path_key(path))
+    def _twin(self, path: str, parent: Node, key: str) -> str | None:
+        """Another path, of the disk or of the plan, that is this one on disks that ignore letter case."""
+        folder, name = parted(path)
+        if beside := parent.twin(name):
+            return os.path.join(folder, beside)
+        other = self._made.get(key)
         return other if other is not None and other != path and self._tree.find(other).exists else None
 
-    def _has_folder(self, folder: str, *, as_is: bool = False) -> bool:
+    def _has_folder(self, folder: str, node: Node, *, as_is: bool = False) -> bool:
         """Whether a folder is there, or can be made and now is."""
-        node = self._tree.find(folder)
-        if self._is_behind_link(os.path.join(folder, "")):
+        if self._moves_links and self._is_behind_link(os.path.join(folder, "")):
             return False
         if node.is_folder:
-            return node.origin is None or self._may_change(folder)
+            return self._may_change(node)
         if node.exists:
             return self._say(f"{folder} is not a folder")
         if not self._may_appear(folder, as_is=as_is):
@@ -315,12 +348,12 @@ class Preparer:
         self.steps.append(MakeFolderStep(self._stored(folder), "", is_implied=True))
         return True
 
-    def _may_change(self, folder: str) -> bool:
-        origin = self._tree.find(folder).origin
+    def _may_change(self, folder: Node) -> bool:
+        origin = folder.origin
         if origin is None:
             return True
         if origin not in self._writable:
-            self._writable[origin] = not os.path.isdir(origin) or os.access(origin, os.W_OK | os.X_OK)
+            self._writable[origin] = not folder.is_folder or os.access(origin, os.W_OK | os.X_OK)
             if not self._writable[origin]:
                 self._say(f"{origin} may not be written")
         return self._writable[origin]
@@ -331,7 +364,7 @@ class Preparer:
             return self._say(f"{path} does not exist, and was to be overwritten")
         if node.kind != "file":
             return self._say(f"{path} is a {node.kind}, and a file was to be overwritten")
-        if self._is_behind_link(path) or not self._may_change(os.path.dirname(path)):
+        if self._is_behind_link(path) or not self._may_change(self._tree.find(os.path.dirname(path))):
             return False
         if node.sha256 is None and node.bytes_at is not None:
             node.sha256 = file_sha256(Path(os.path.realpath(node.bytes_at)))

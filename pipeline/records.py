@@ -9,10 +9,10 @@ import base64
 import json
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,18 +20,20 @@ import pipeline
 from pipeline.content_steps import PlaceStep, WriteStep
 from pipeline.errors import JournalError
 from pipeline.files import disk_full_as_error, partial_path
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep, RelinkStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep, RelinkStep
 from pipeline.renaming import rename_new, sync_folder
 from pipeline.steps import Made, MakeFolderStep, MoveStep, RemoveFolderStep, RowStep, Step
 
 VERSION = 1
-_ENCODE = json.JSONEncoder(separators=(",", ":")).encode
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+_ENCODE = _ENCODER.encode
 TAIL_BYTES = 4096  # longer than any two lines of a log
 STEP_TYPES: dict[str, type[Step]] = {
     kind.kind: kind
     for kind in (
         MoveStep,
         MoveFilesStep,
+        MoveFoldersStep,
         PlaceStep,
         PlaceFolderStep,
         RelinkStep,
@@ -113,7 +115,7 @@ def write_journal(
         try:
             with temporary.open("x", encoding="ascii", newline="\n") as file:
                 file.write(_line(_header(journal)))
-                file.writelines(_line(step_record(step)) for step in steps)
+                file.writelines(chain.from_iterable(map(_pieces, steps)))
                 file.writelines(_line(_row_record(row)) for row in rows)
                 file.flush()
                 os.fsync(file.fileno())
@@ -202,9 +204,12 @@ class Log:
         """Add a line, seen by the system at once; `sync` puts it on the disk."""
         self._take(entry)
         data = _line(entry).encode("ascii")
-        with disk_full_as_error(self._path.parent, "noting what is done"):
+        try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            with disk_full_as_error(self._path.parent, "noting what is done"):
+                raise
 
     def sync(self) -> None:
         """Wait until all lines, and on common file systems all renames before them, are on the disk."""
@@ -256,6 +261,13 @@ def step_of(record: dict[str, Any]) -> Step:
         data = values["data"]
         values["data"] = data["text"].encode() if "text" in data else base64.b64decode(data["base64"])
     return kind(**values)
+
+
+def _pieces(step: Step) -> Iterable[str]:
+    """The line of a step, in pieces where it is long: a text of megabytes is not copied once more."""
+    if isinstance(step, WriteStep):
+        return chain(_ENCODER.iterencode(step_record(step)), "\n")
+    return (_line(step_record(step)),)
 
 
 def _row_record(row: RowStep) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pipeline.tree import kind_of
 COMPARE_BYTES = 1 << 20
 
 
-def relocate(source: Path, destination: Path) -> None:
+def relocate(source: Path | str, destination: Path | str) -> None:
     """Move a file, link or folder; nothing is overwritten and no link is followed.
 
     Raises:
@@ -30,8 +30,8 @@ def relocate(source: Path, destination: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        _copy_over(source, destination)
-        _discard(source)
+        _copy_over(Path(source), Path(destination))
+        _discard(Path(source))
 
 
 def is_half_moved(source: Path, destination: Path) -> bool:

@@ -20,7 +20,7 @@ _RENAME_NOREPLACE = 1  # linux/fs.h
 _AT_FDCWD = -100
 
 
-def rename_new(source: Path, destination: Path) -> None:
+def rename_new(source: Path | str, destination: Path | str) -> None:
     """Rename a file, link or folder on one disk; FileExistsError where the destination exists.
 
     `os.rename` replaces an existing file, and an empty folder, without a word. A change of letter case alone
@@ -30,8 +30,9 @@ def rename_new(source: Path, destination: Path) -> None:
         if _rename_noreplace(source, destination):
             return
     except FileExistsError:
-        if not is_other_spelling(source, destination):
+        if not is_other_spelling(Path(source), Path(destination)):
             raise
+    source, destination = Path(source), Path(destination)
     if os.path.lexists(destination) and not is_other_spelling(source, destination):
         raise already_there(destination)
     _patiently(os.rename, source, destination)  # Windows refuses by itself to replace
@@ -89,7 +90,7 @@ def _folder_descriptor(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def already_there(path: Path) -> FileExistsError:
+def already_there(path: Path | str) -> FileExistsError:
     """The error for a destination that exists."""
     return FileExistsError(errno.EEXIST, "is there already and is not overwritten", str(path))
 
@@ -106,7 +107,7 @@ def _patiently(rename: Callable[[Path, Path], None], source: Path, destination: 
     rename(source, destination)
 
 
-def _rename_noreplace(source: Path, destination: Path) -> bool:
+def _rename_noreplace(source: Path | str, destination: Path | str) -> bool:
     """Rename in one step that cannot replace anything; False where this system or disk has no such step."""
     call = _renameat2()
     if call is None:

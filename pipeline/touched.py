@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from pipeline.folder_steps import MoveFilesStep, PlaceFolderStep
+from pipeline.folder_steps import MoveFilesStep, MoveFoldersStep, PlaceFolderStep
 from pipeline.names import path_key
 from pipeline.steps import MoveStep, Step
+
+_OF_FOLDERS = (MoveFilesStep, MoveFoldersStep, PlaceFolderStep)
 
 
 class Touched:
@@ -24,14 +26,13 @@ class Touched:
         """Whether a step meets an earlier one, which are then forgotten; the step itself is remembered."""
         changed = [_key(stored) for stored in step.paths()]
         read = [_key(stored) for stored in step.reads()]
-        is_folder = isinstance(step, MoveFilesStep | PlaceFolderStep) or (
-            isinstance(step, MoveStep) and step.what == "folder"
-        )
+        keys = [*changed, *read]
+        is_folder = step.what == "folder" if isinstance(step, MoveStep) else isinstance(step, _OF_FOLDERS)
         is_met = (
-            any(key in self._changed or key in self._read for key in changed)
-            or any(key in self._changed for key in read)
-            or (is_folder and any(key in self._above for key in changed))
-            or any(self._is_moved(key) for key in (*changed, *read))
+            not self._changed.isdisjoint(keys)
+            or not self._read.isdisjoint(changed)
+            or (is_folder and not self._above.isdisjoint(changed))
+            or (bool(self._moved) and any(map(self._is_moved, keys)))
         )
         if is_met:
             for known in (self._changed, self._read, self._above, self._moved):
@@ -39,13 +40,13 @@ class Touched:
         self._changed.update(changed)
         self._read.update(read)
         if is_folder:
-            self._moved.update(changed, read)
-        for key in (*changed, *read):
+            self._moved.update(keys)
+        for key in keys:
             self._remember_above(key)
         return is_met
 
     def _is_moved(self, key: str) -> bool:
-        return bool(self._moved) and any(above in self._moved for above in _folders_above(key))
+        return not self._moved.isdisjoint(_folders_above(key))
 
     def _remember_above(self, key: str) -> None:
         for above in _folders_above(key):

@@ -50,13 +50,26 @@ class Node:
         """The entry of that name, which may be missing."""
         child = self.children.get(name)
         if child is None:
-            origin = None if self.origin is None else os.path.join(self.origin, name)
+            origin = self.origin
+            if origin is not None:
+                origin += name if origin.endswith(os.sep) else os.sep + name
             child = self.children[name] = Node(origin)
         return child
 
     def has(self, name: str) -> bool:
         """Whether there is an entry of that name, which a folder that is listed answers without the disk."""
         return path_key(name) in self.entries() and self.child(name).exists
+
+    def is_listed(self, name: str) -> bool:
+        """Whether an entry has exactly this spelling."""
+        return name in self.entries().get(path_key(name), ())
+
+    def twin(self, name: str) -> str | None:
+        """Another entry whose name differs in letter case or Unicode form only."""
+        for other in self.entries().get(path_key(name), ()):
+            if other != name and self.child(other).exists:
+                return other
+        return None
 
     def look_at_all(self) -> None:
         """Learn which entries on the disk are files and which are links, from one listing."""
@@ -121,24 +134,16 @@ class FutureTree:
 
     def find(self, path: str) -> Node:
         """What will be at a path."""
-        node, parts = self._start(path)
-        for part in parts:
-            node = node.child(part)
+        node, rest = self._start(path)
+        for part in rest.split(os.sep) if rest else ():
+            if part:
+                node = node.child(part)
         return node
-
-    def twin(self, path: str) -> str | None:
-        """Another entry of the same folder whose name differs in letter case or Unicode form only."""
-        folder, name = os.path.split(path)
-        parent = self.find(folder)
-        for other in parent.entries().get(path_key(name), ()):
-            if other != name and parent.child(other).exists:
-                return os.path.join(folder, other)
-        return None
 
     def is_listed(self, path: str) -> bool:
         """Whether an entry has exactly this spelling."""
-        folder, name = os.path.split(path)
-        return name in self.find(folder).entries().get(path_key(name), ())
+        folder, name = parted(path)
+        return self.find(folder).is_listed(name)
 
     def is_empty(self, path: str) -> bool:
         """Whether a folder will hold nothing at all."""
@@ -147,7 +152,7 @@ class FutureTree:
 
     def put(self, path: str, node: Node) -> None:
         """Set what will be at a path."""
-        folder, name = os.path.split(path)
+        folder, name = parted(path)
         self.find(folder).put(name, node)
 
     def take(self, path: str) -> Node:
@@ -157,16 +162,23 @@ class FutureTree:
         self.put(path, Node(None, "missing"))
         return node
 
-    def _start(self, path: str) -> tuple[Node, list[str]]:
+    def _start(self, path: str) -> tuple[Node, str]:
+        """A node that is known, and the rest of the path below it."""
         if path == self._root:
-            return self._tops[path], []
+            return self._tops[path], ""
         if path.startswith(self._inside):
-            return self._tops[self._root], path[len(self._inside) :].split(os.sep)
+            return self._tops[self._root], path[len(self._inside) :]
         drive, rest = os.path.splitdrive(path)
         anchor = drive + os.sep
         if anchor not in self._tops:
             self._tops[anchor] = Node(anchor)
-        return self._tops[anchor], [part for part in rest.split(os.sep) if part]
+        return self._tops[anchor], rest
+
+
+def parted(path: str) -> tuple[str, str]:
+    """The folder and the name of a normal absolute path, as `os.path.split` gives them, but quicker."""
+    folder, _, name = path.rpartition(os.sep)
+    return (folder, name) if folder and folder[-1] != ":" else os.path.split(path)
 
 
 def kind_of(mode: int) -> str:

@@ -3,20 +3,30 @@
 What a person did meanwhile stays: new captions come back beside their pictures, edited ones stay edited,
 deleted files stay deleted. A flat folder whose number was changed comes back with that number in
 multiply.txt. Folders that `flatten` did not make stay where they are.
+
+All that lies in a folder comes along with it, whoever wrote it and when: what is found here of edits is told
+to the person, and nothing depends on it. So the time is asked of what people write by hand only, captions and
+other small files, and not of pictures, which are half of all files.
 """
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from pipeline.actions import Drop, FileAction, MakeFolder, Move, MoveFiles, Relink, RemoveFolder, Write
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import some
-from pipeline.layouts.everydream import is_picture
+from pipeline.flattening.together import together
+from pipeline.layouts.everydream import PICTURE_SUFFIXES, is_picture
 from pipeline.layouts.flat_names import split_prefix
 from pipeline.names import is_ignored_name
+
+# Suffixes of files whose time is not asked
+_NOT_ASKED = frozenset(one[1:] for one in {*PICTURE_SUFFIXES, *map(str.upper, PICTURE_SUFFIXES)})
 
 
 @dataclass(slots=True)
@@ -34,8 +44,12 @@ class _Site:
     manifest: Manifest
     lies_in: dict[str, str]  # name of a flat folder -> its name on the disk now; those that are gone lack
 
-    def path(self, flat: FlatFolder) -> Path:
-        return self.root / self.lies_in[flat.name]
+    def path(self, flat: FlatFolder) -> str:
+        return os.path.join(self.root, self.lies_in[flat.name])
+
+    def home(self, folder: str) -> str:
+        """Where a folder of the tree lies, given as the manifest writes it."""
+        return os.path.normpath(os.path.join(self.root, folder))
 
 
 def plan_back(root: Path, manifest: Manifest) -> Back:
@@ -46,7 +60,7 @@ def plan_back(root: Path, manifest: Manifest) -> Back:
     back.actions += _relinked(site, back)
     back.actions += _gathered(site)
     back.actions += _renumbered(site, back)
-    back.actions += _renamed(site)
+    back.actions += together(_renamed(site))
     for name in (TOML_NAME, NAME):
         if name == NAME or (manifest.toml_sha256 and (root / name).is_file()):
             back.actions.append(Drop(root / name, "the tree is back"))
@@ -77,14 +91,15 @@ def _note_changes(site: _Site, back: Back) -> None:
     gone = []
     for flat in site.manifest.folders:
         if flat.name not in site.lies_in:
-            gone += [flat.name] if flat.files else []
+            gone += [flat.name] if flat.names else []
             continue
-        path = str(site.path(flat))
-        now, newer = _files(path, site.manifest.made_ns)
-        before = set(flat.files)
-        added += [os.path.join(path, name) for name in sorted(now - before)]
-        deleted += [os.path.join(path, name) for name in sorted(before - now)]
-        edited += [os.path.join(path, name) for name in newer if name in before]
+        path = site.path(flat)
+        names, newer = _files(path, site.manifest.made_ns)
+        if newer or "/".join(names) != flat.names:  # they are sorted, except where a folder parted
+            now, before = set(names), set(flat.files)
+            added += [os.path.join(path, name) for name in sorted(now - before)]
+            deleted += [os.path.join(path, name) for name in sorted(before - now)]
+            edited += [os.path.join(path, name) for name in newer if name in before]
     back.changes = {"added": len(added), "edited": len(edited), "deleted": len(deleted)}
     for what, names in (("added since, and kept", added), ("edited since, and kept so", edited)):
         back.notes += [f"{what}: {some(names)}"] if names else []
@@ -93,21 +108,39 @@ def _note_changes(site: _Site, back: Back) -> None:
     back.notes += list(_strangers(site))
 
 
-def _files(folder: str, since_ns: int) -> tuple[set[str], list[str]]:
-    """Names in a folder, other than folders, and those of them that were written after a time; links never
-    were.
+def _files(folder: str, since_ns: int) -> tuple[list[str], list[str]]:
+    """Names in a folder, other than folders, sorted, and those of them that were written after a time; links
+    and pictures are not asked.
     """
     found: list[str] = []
     newer: list[str] = []
-    with os.scandir(folder) as entries:
+    with _listed(folder) as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
-                found.append(entry.name)
-                if entry.stat(follow_symlinks=False).st_mtime_ns > since_ns:
-                    newer.append(entry.name)
+                name = entry.name
+                found.append(name)
+                is_asked = name.rpartition(".")[2] not in _NOT_ASKED
+                if is_asked and entry.stat(follow_symlinks=False).st_mtime_ns > since_ns:
+                    newer.append(name)
             elif entry.is_symlink() or not entry.is_dir():
                 found.append(entry.name)
-    return set(found), newer
+    found.sort()
+    return found, newer
+
+
+@contextmanager
+def _listed(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+    """The entries of a folder that stays open: none of them is looked for from the top of the disk again."""
+    if os.scandir not in os.supports_fd:  # Windows tells sizes and times with the names
+        with os.scandir(folder) as entries:
+            yield entries
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.scandir(descriptor) as entries:
+            yield entries
+    finally:
+        os.close(descriptor)
 
 
 def _strangers(site: _Site) -> Iterator[str]:
@@ -145,13 +178,13 @@ def _gathered(site: _Site) -> Iterator[FileAction]:
             continue
         base = bases.get(flat.folder)
         is_there = base is not None and base.name in site.lies_in
-        home = site.path(base) if base is not None and is_there else site.root / flat.folder
+        home = site.path(base) if base is not None and is_there else site.home(flat.folder)
         yield from _moved_out(site.path(flat), home)
         emptied.append(site.path(flat))
     yield from map(RemoveFolder, emptied)  # after all: the log need not be synced between the two of each
 
 
-def _moved_out(folder: Path, home: Path) -> Iterator[FileAction]:
+def _moved_out(folder: str, home: str) -> Iterator[FileAction]:
     if names := sorted(os.listdir(folder)):
         yield MoveFiles(folder, home, tuple(names), "back to the others")
 
@@ -186,12 +219,13 @@ def _renamed(site: _Site) -> Iterator[FileAction]:
     leaving = {
         site.lies_in[name] for kind, name in site.manifest.order if name in site.lies_in and kind == "move"
     }
+    is_there = cache(os.path.isdir)  # most folders lie in a few that are not there
     for kind, name in reversed(site.manifest.order):
         if kind == "remove":
-            yield MakeFolder(site.root / name, "as it was", mode=site.manifest.removed[name], as_is=True)
+            yield MakeFolder(site.home(name), "as it was", mode=site.manifest.removed[name], as_is=True)
         elif name in site.lies_in:
-            folder, home = site.root / site.lies_in[name], site.root / homes[name]
-            is_taken = os.path.isdir(home) and homes[name] not in leaving
+            folder, home = os.path.join(site.root, site.lies_in[name]), site.home(homes[name])
+            is_taken = is_there(os.path.dirname(home)) and is_there(home) and homes[name] not in leaving
             if is_taken:
                 yield from _moved_out(folder, home)
                 yield RemoveFolder(folder)

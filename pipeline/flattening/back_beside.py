@@ -41,7 +41,7 @@ def plan_back_beside(root: Path, output: Path, manifest: Manifest) -> Back:
     for flat in manifest.folders:
         if (output / flat.name).is_dir():
             back.actions += _brought(root, output, flat, found, taken)
-        elif flat.files:
+        elif flat.names:
             found.deleted.append(str(output / flat.name))
     back.actions.append(Drop(output, "the tree has what was new in it"))
     back.changes = {"added": len(found.added), "edited": len(found.edited), "deleted": len(found.deleted)}

@@ -130,7 +130,7 @@ def _check_output(root: Path, output: Path, before: Manifest | None) -> None:
 def _row(one: _Wanted) -> FlatFolder:
     stamps = [stamp(f"{one.source}{os.sep}{name}") or (0, 0) for name in one.files]
     where = one.part.folder.relative
-    return FlatFolder(one.name, where, one.repeats, one.is_base, tuple(one.files), tuple(stamps))
+    return FlatFolder(one.name, where, one.repeats, one.is_base, "/".join(one.files), tuple(stamps))
 
 
 def _over_tree(

@@ -23,9 +23,9 @@ def subset(survey: Survey, part: Part, image_dir: str, repeats: int) -> kohya.Su
     """A folder with its repeats and what its small files say; its name stands for missing captions."""
     folder = part.folder
     options, _ = kohya.options_of(survey.settings[folder.parts])
-    counts = captions(folder, part.images)
+    counts = captions(survey, folder, part.images)
     if counts:
-        options["caption_extension"] = counts.most_common(1)[0][0]
+        options["caption_extension"] = max(counts, key=counts.__getitem__)
     is_complete = sum(counts.values()) == len(part.images)
     tokens = "" if is_complete or not folder.parts else folder.parts[-1]
     return kohya.Subset(image_dir, repeats if part.images else 0, tokens, options)
@@ -43,13 +43,21 @@ def toml_text(survey: Survey, subsets: Sequence[kohya.Subset]) -> str:
     )
 
 
-def captions(folder: Folder, images: Sequence[str]) -> Counter[str]:
-    """How many of some pictures have a caption, by its suffix; `.txt` where both are there."""
+def captions(survey: Survey, folder: Folder, images: Sequence[str]) -> dict[str, int]:
+    """How many of some pictures of a folder have a caption, by its suffix; `.txt` where both are there."""
+    if len(images) < len(folder.images):
+        return _captions(folder, list(map(stem_of, images)))
+    if folder.parts not in survey.captions:
+        survey.captions[folder.parts] = _captions(folder, folder.stems)
+    return survey.captions[folder.parts]
+
+
+def _captions(folder: Folder, stems: list[str]) -> dict[str, int]:
     files = set(folder.files)
-    found: Counter[str] = Counter()
-    stems = folder.stems if len(images) == len(folder.images) else list(map(stem_of, images))
-    for extension in _EXTENSIONS:
-        left = [stem for stem in stems if stem + extension not in files]
+    found: dict[str, int] = {}
+    for extension in filter(folder.suffixes.__contains__, _EXTENSIONS):
+        has_all = files.issuperset([stem + extension for stem in stems])
+        left = [] if has_all else [stem for stem in stems if stem + extension not in files]
         if len(left) < len(stems):
             found[extension] = len(stems) - len(left)
         stems = left
@@ -72,7 +80,7 @@ def notes(survey: Survey, *, has_toml: bool) -> list[str]:
         for key in options if not has_toml else ():
             only_toml.setdefault(key, []).append(where)
         images = [name for part in own for name in part.images]
-        counts = captions(folder, images)
+        counts = captions(survey, folder, images)
         if len(counts) > 1:
             mixed.append(where)
         if sum(counts.values()) < len(images):

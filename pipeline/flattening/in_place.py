@@ -17,6 +17,7 @@ from pipeline.actions import FileAction, MakeFolder, Move, MoveFiles, Relink, Re
 from pipeline.flattening import dataset
 from pipeline.flattening.manifest import NAME, TOML_NAME, FlatFolder, Manifest
 from pipeline.flattening.survey import Survey, sidecars, sidecars_of, unread
+from pipeline.flattening.together import together
 from pipeline.layouts.everydream import Tree
 from pipeline.layouts.flat_names import FlatNames
 from pipeline.names import path_key
@@ -46,14 +47,15 @@ def plan_in_place(survey: Survey, *, separator: str, writes_toml: bool) -> list[
     _name(layout, separator)
     _share_files(layout)
     order = _order(layout)
-    actions = [_folder_action(layout, parts) for parts in order]
+    actions = list(together(_folder_action(layout, parts) for parts in order))
     moves = list(_file_moves(layout))
     # All folders before all files: the log need not be synced between the two of each folder.
     new = dict.fromkeys(destination for _, destination, _ in moves)
-    actions += [MakeFolder(Path(layout.root, name), "for files of other repeats") for name in new]
+    actions += [MakeFolder(os.path.join(layout.root, name), "for files of other repeats") for name in new]
     for source, destination, names in moves:
         reason = "those with other repeats" if source else "from the tree's own folder"
-        actions.append(MoveFiles(Path(layout.root, source), Path(layout.root, destination), names, reason))
+        ends = os.path.join(layout.root, source), os.path.join(layout.root, destination)
+        actions.append(MoveFiles(*ends, names, reason))
     links = list(_links(layout))
     root = Path(layout.root)
     actions += [Relink(root / path, now, before, "its target moved") for path, before, now in links]
@@ -139,10 +141,10 @@ def _order(layout: _Layout) -> list[Parts]:
 
 
 def _folder_action(layout: _Layout, parts: Parts) -> FileAction:
-    path = Path(layout.root, *parts)
+    path = layout.survey.tree.folders[parts].path
     if parts not in layout.bases:
         return RemoveFolder(path, "its folders moved away")
-    return Move(path, Path(layout.root, layout.bases[parts]))
+    return Move(path, os.path.join(layout.root, layout.bases[parts]))
 
 
 def _file_moves(layout: _Layout) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -161,7 +163,7 @@ def _manifest(
     for parts, own in layout.survey.parts.items():
         for part in own:
             names = layout.moved_files.get(part.name, layout.kept_files.get(part.name, []))
-            row = FlatFolder(part.name, "/".join(parts), part.repeats, part.is_base, tuple(names))
+            row = FlatFolder(part.name, "/".join(parts), part.repeats, part.is_base, "/".join(names))
             folders.append(row)
     removed = {
         "/".join(parts): os.stat(Path(layout.root, *parts)).st_mode & 0o7777 for parts in layout.removed

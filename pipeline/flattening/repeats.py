@@ -88,6 +88,8 @@ def apportion(wanted: Sequence[Fraction], num_images: Sequence[int]) -> list[int
     least = [
         max(1, math.floor(value)) if count else 0 for value, count in zip(wanted, num_images, strict=True)
     ]
+    if all(value.denominator == 1 for value in wanted):  # most trees, and arithmetic of fractions is slow
+        return least
     rest = math.floor(sum(wanted, Fraction())) - sum(least)
     remainders = [value - low for value, low in zip(wanted, least, strict=True)]
     order = sorted(range(len(wanted)), key=lambda index: (-remainders[index], index))

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -52,6 +52,8 @@ class Survey:
     scale: int
     multiplicity: dict[tuple[str, ...], Fraction]  # of what kohya reads, by folder, times the scale
     notes: list[str] = field(default_factory=list)
+    # How many pictures of a whole folder have a caption, by its suffix; dataset.py counts once
+    captions: dict[tuple[str, ...], dict[str, int]] = field(default_factory=dict)
 
     @property
     def all_parts(self) -> Iterator[Part]:
@@ -71,8 +73,7 @@ class Survey:
     def rows(self) -> Iterator[dict[str, Any]]:
         """The table that --dry-run prints: one line a part."""
         for parts, own in self.parts.items():
-            wanted = self.multiplicity[parts]
-            got = sum(part.repeats * len(part.images) for part in own)
+            wanted, got = self.multiplicity[parts], self._got(parts)
             for part in own:
                 yield {
                     "folder": part.folder.relative or ".",
@@ -85,8 +86,8 @@ class Survey:
 
     def summary(self) -> dict[str, Any]:
         """Totals, and how far the repeats are from the fractions."""
-        wanted = sum(self.multiplicity.values(), Fraction())
-        worst = max(self.rows(), key=lambda row: abs(row["error_%"]), default=None)
+        wanted = total(self.multiplicity.values())
+        worst = self._worst()
         values: dict[str, Any] = {
             "folders": len(self.parts),
             "images": self.num_images,
@@ -94,11 +95,23 @@ class Survey:
             "repeats": self.total_repeats,
             "error": f"{percent(Fraction(self.total_repeats), wanted):+g} % in all",
         }
-        if worst is not None and worst["error_%"]:
-            values["worst_error"] = f"{worst['error_%']:+g} %, {worst['folder']}"
+        if worst is not None:
+            values["worst_error"] = f"{worst[0]:+g} %, {worst[1] or '.'}"
         if self.scale > 1:
             values["scale"] = self.scale
         return values
+
+    def _worst(self) -> tuple[float, str] | None:
+        """The folder whose repeats are farthest from its fraction, and how far; None where all are exact."""
+        errors = (
+            (percent(Fraction(self._got(parts)), self.multiplicity[parts]), parts) for parts in self.parts
+        )
+        error, parts = max(errors, key=lambda found: abs(found[0]), default=(0.0, ()))
+        return (error, self.tree.folders[parts].relative) if error else None
+
+    def _got(self, parts: tuple[str, ...]) -> int:
+        """How often the pictures of a folder are seen in one pass of kohya's."""
+        return sum(part.repeats * len(part.images) for part in self.parts[parts])
 
 
 def survey(
@@ -127,13 +140,16 @@ def survey(
     if problems:
         raise PlanError(told("this tree cannot be flattened as it stands", problems))
     assigned, scale = assign(groups, fractions, seed=seed, max_scale=max_scale)
-    multiplicity = dict.fromkeys(settings, Fraction())
+    seen: dict[tuple[str, ...], list[Fraction]] = {parts: [] for parts in settings}
     repeats: dict[tuple[str, ...], dict[int, list[str]]] = {parts: {} for parts in settings}
     for parts, group, own in zip(owners, groups, assigned, strict=True):
-        multiplicity[parts] += group.multiplicity * scale
+        seen[parts].append(group.multiplicity)
         for number, names in own.items():
             repeats[parts].setdefault(number, []).extend(names)
     found = {parts: _parts(tree.folders[parts], settings[parts], repeats[parts]) for parts in settings}
+    multiplicity = {parts: total(values) for parts, values in seen.items()}
+    if scale > 1:
+        multiplicity = {parts: value * scale for parts, value in multiplicity.items()}
     return Survey(tree, settings, found, scale, multiplicity, _notes(tree, found))
 
 
@@ -175,6 +191,17 @@ def is_read_whole(folder: Folder) -> bool:
 def decimal(value: Fraction) -> float:
     """A number for a table."""
     return float(round(value, 4))
+
+
+def total(values: Iterable[Fraction]) -> Fraction:
+    """The sum; whole ones are added as what they are, for arithmetic of fractions is slow."""
+    whole, parted = 0, Fraction()
+    for value in values:
+        if value.denominator == 1:
+            whole += value.numerator
+        else:
+            parted += value
+    return parted + whole
 
 
 def percent(got: Fraction, wanted: Fraction) -> float:
@@ -219,7 +246,7 @@ def _unwritable(tree: Tree) -> list[str]:
 
 def _namesakes(folder: Folder) -> dict[str, str]:
     """Pictures that share a stem and a sidecar: `a.png` and `a.jpg` beside `a.txt`, as name to stem."""
-    if len(set(folder.stems)) == len(folder.images):
+    if len(folder.picture_suffixes) < 2 or len(set(folder.stems)) == len(folder.images):
         return {}
     counts = Counter(folder.stems)
     owned, _ = sidecars(folder)

@@ -7,6 +7,7 @@ the text files, except over batch_id and loss_scale. `global.yaml` and `global.y
 below, the nearest first.
 """
 
+import codecs
 import os
 import re
 from bisect import bisect_left
@@ -39,6 +40,7 @@ FOLDER_FILES = frozenset(
     }
 )
 _NUMBERS = ("cond_dropout", "flip_p", "loss_scale")
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _SMALL_FILE_BYTES = 4096  # more than any first line that makes sense
 _TAIL = re.compile(
     r"(_\d+x\d+\w*|_te_outputs|_te|_meta|_ccip|-masklabel)$"
@@ -59,19 +61,16 @@ class Folder:
     ignored_folders: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)  # sockets and the like
     suffixes: set[str] = field(default_factory=set)  # of all files, as they are spelled
-    _stems: list[str] | None = None
-
-    @property
-    def picture_suffixes(self) -> set[str]:
-        """Suffixes of its files that one of the trainers may read as pictures."""
-        return {suffix for suffix in self.suffixes if suffix.lower() in PICTURE_SUFFIXES}
+    picture_suffixes: tuple[str, ...] = ()  # those of them that one of the trainers may read as pictures
 
     @property
     def stems(self) -> list[str]:
-        """Names of the pictures without their suffix, in the order of `images`."""
-        if self._stems is None:
-            self._stems = [name[: name.rfind(".")] for name in self.images]
-        return self._stems
+        """Names of the pictures without their suffix, in the order of `images`; made anew each time."""
+        kinds = self.picture_suffixes
+        if len(kinds) != 1:
+            return list(map(stem_of, self.images))
+        end = -len(kinds[0])
+        return [name[:end] for name in self.images]
 
     @property
     def relative(self) -> str:
@@ -171,12 +170,11 @@ def _list(parts: tuple[str, ...], path: str) -> Folder:
     for names in (folder.files, folder.linked_folders, folder.folders, folder.ignored_folders):
         names.sort()
     lost = {name for name in folder.links if not os.path.isfile(os.path.join(path, name))}
-    suffixes = [name[name.rfind(".") :] for name in folder.files]
-    folder.suffixes = set(suffixes)
-    of_pictures = folder.picture_suffixes
-    folder.images = [
-        name for name, suffix in zip(folder.files, suffixes, strict=True) if suffix in of_pictures
-    ]
+    folder.suffixes = {f".{one}" for one in {name.rpartition(".")[2] for name in folder.files}}
+    of_pictures = tuple(suffix for suffix in folder.suffixes if suffix.lower() in PICTURE_SUFFIXES)
+    if of_pictures:
+        folder.picture_suffixes = of_pictures
+        folder.images = [name for name in folder.files if name.endswith(of_pictures)]
     first_hidden = bisect_left(folder.images, ".")
     if lost or (folder.images[first_hidden : first_hidden + 1] and folder.images[first_hidden][0] == "."):
         folder.images = [name for name in folder.images if name[0] != "." and name not in lost]
@@ -300,10 +298,11 @@ class _SettingsReader:
         self._tree = tree
         self._read = _whole_text if as_trained else _first_line
         self._globals: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._found: dict[tuple[str, ...], frozenset[str]] = {}
         self.problems: list[str] = []
 
     def settings(self, folder: Folder) -> FolderSettings:
-        names = FOLDER_FILES.intersection(folder.files)
+        names = self._names(folder)
         inherited = self._inherited(folder.parts)
         if not names and not inherited:
             return FolderSettings()
@@ -324,9 +323,15 @@ class _SettingsReader:
             folder = self._tree.folders[parts]
             own: dict[str, Any] = {}
             for name in ("global.yaml", "global.yml"):
-                own |= self._yaml(folder, name) if name in folder.files else {}
+                own |= self._yaml(folder, name) if name in self._names(folder) else {}
             self._globals[parts] = above | own if own else above
         return self._globals[parts]
+
+    def _names(self, folder: Folder) -> frozenset[str]:
+        """Which of the small files a folder has."""
+        if folder.parts not in self._found:
+            self._found[folder.parts] = FOLDER_FILES.intersection(folder.files)
+        return self._found[folder.parts]
 
     def _texts(self, folder: Folder, names: frozenset[str], keys: tuple[str, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -362,9 +367,12 @@ class _SettingsReader:
 
 def _first_line(path: str) -> str:
     """The first line of a small file; a byte order mark, which Windows editors write, is passed over."""
-    with open(path, "rb", buffering=0) as file:
-        data = file.read(_SMALL_FILE_BYTES)
-    text = data.decode("utf-8-sig", errors="replace")
+    descriptor = os.open(path, _READ_ONLY)
+    try:
+        data = os.read(descriptor, _SMALL_FILE_BYTES)
+    finally:
+        os.close(descriptor)
+    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", errors="replace")
     return text.replace("\r", "\n").partition("\n")[0].strip()
 
 
