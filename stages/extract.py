@@ -387,7 +387,7 @@ class Publishing:
         """What to say at the end."""
         return {
             **self.counts,
-            "kept_as": dict(self.kept_as.most_common()),
+            **({"kept_as": dict(self.kept_as.most_common())} if self.kept_as else {}),
             "dropped_as": {
                 "more of a held picture" if reason == "held" else reason: number
                 for reason, number in self.dropped_as.most_common()
