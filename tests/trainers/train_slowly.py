@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from pipeline.cli import main
-from trainers import train_run
+from trainers import sizes, train_run
+from trainers.forecast import Forecast
 
 torch.set_num_threads(1)
+sizes.forecast_step = lambda *_, **__: Forecast(1, 1, 1, 1, 1)  # type: ignore[assignment]  # it has tests of its own
 measured = train_run._Training.measured
 
 
