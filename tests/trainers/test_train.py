@@ -104,7 +104,6 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     ("kind", "options"),
     [
         ("loha", ("--shuffle", "--keep-tokens", 1, "--accumulation", 2)),
-        ("locon", ("--train", "unet", "--precision", "bf16")),
         ("full", ("--optimizer", "adamw8bit", "--lr-schedule", "cosine", "--conditional-dropout", 0.5)),
     ],
 )

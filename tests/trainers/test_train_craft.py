@@ -20,6 +20,7 @@ from trainers.forecast import Forecast
 
 SIZES = ("--resolution-px", 64, "--no-buckets")
 FAST = (*SIZES, "--batch-size", 2, "--log-every", 1, "--save-every", 2, "--train", "unet")
+AVERAGE = ("--ema", 0.9, "--ema-every", 2, "--ema-save", "instead")
 
 Train = Callable[..., Answer]
 
@@ -113,20 +114,6 @@ def expect_the_same_when_broken_off(
 # Averages
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("loha", ("--ema-device", "cpu")),
-        ("full", ("--optimizer", "adamw", "--ema-every", 2, "--ema-save", "instead")),
-    ],
-)
-def test_the_average_survives_a_stop_bit_for_bit(
-    train: Train, pictures: Path, stop_after: Callable[[int], None], kind: str, options: tuple[object, ...]
-) -> None:
-    given = ("--ema", 0.9, "--learning-rate", 1e-2, *options)
-    expect_the_same_when_broken_off(train, pictures, stop_after, kind, *given)
-
-
 def test_the_average_is_saved_beside_the_weights_of_every_step(train: Train, pictures: Path) -> None:
     """Worked out again from the files of the weights."""
     exact = ("--save-precision", "fp32", "--save-every", 1)
@@ -179,10 +166,10 @@ def test_an_average_begun_late_and_one_that_hardly_moves_are_told(train: Train, 
     ("kind", "options"),
     [
         ("locon", ("--optimizer", "schedule-free-adamw", "--learning-rate", 1e-2)),
-        ("full", ("--optimizer", "muon", "--learning-rate", 1e-3, "--lr-schedule", "constant")),
+        ("full", ("--optimizer", "muon", "--learning-rate", 1e-3, "--lr-schedule", "constant", *AVERAGE)),
     ],
 )
-def test_other_optimizers_go_on_after_a_stop_too(
+def test_other_optimizers_and_their_averages_go_on_after_a_stop_too(
     train: Train, pictures: Path, stop_after: Callable[[int], None], kind: str, options: tuple[object, ...]
 ) -> None:
     """The stop saves a model in between, which the schedule-free one does at another point than it learns at."""
@@ -212,13 +199,13 @@ def test_what_does_not_go_together_is_refused(
 # Regularisation
 
 
-def test_dropout_goes_on_bit_for_bit_and_is_told(
+def test_dropout_and_the_average_go_on_bit_for_bit_and_are_told(
     train: Train, pictures: Path, stop_after: Callable[[int], None]
 ) -> None:
     """Activations computed again in the backward pass are dropped as they were, or the two runs would differ."""
     shares = ("--dropout", 0.2, "--rank-dropout", 0.3, "--module-dropout", 0.25)
     limits = ("--scale-weight-norms", 0.02, "--lora-plus-ratio", 4, "--learning-rate", 1e-2)
-    given = (*shares, *limits, "--accumulation", 2)
+    given = (*shares, *limits, "--accumulation", 2, "--ema", 0.9, "--ema-device", "cpu")
     expect_the_same_when_broken_off(train, pictures, stop_after, "loha", *given)
     lines = (pictures.parent / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(lines[-1])
