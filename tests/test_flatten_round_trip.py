@@ -1,6 +1,6 @@
 """Flatten and revert give every tree back byte for byte, and kohya sees each picture as often as EveryDream2.
 
-Three hundred trees in place by default, and half as many beside; CELFORGE_TREES=2000 draws that many. They lie
+A hundred trees in place by default, and half as many beside; CELFORGE_TREES=2000 draws that many. They lie
 in memory where the system has such a folder, and one catalogue in memory serves all: flatten asks it for
 nothing but the notes of its runs.
 """
@@ -23,13 +23,13 @@ from pipeline.names import name_problem
 from tests.oracles.trainers import LITTER, everydream_pass, kohya_folders, kohya_toml, total
 from tests.trees import Tree, look
 
-TREES = int(os.environ.get("CELFORGE_TREES", "300"))
+TREES = int(os.environ.get("CELFORGE_TREES", "100"))
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 HOW = How(fractions="split", seed=0, max_scale=10, separator="~", is_flat_wanted=True)
 MANY = settings(
     max_examples=TREES,
     deadline=None,
-    derandomize=TREES <= 300,
+    derandomize=TREES <= 100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 
