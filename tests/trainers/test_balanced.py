@@ -13,10 +13,10 @@ from hypothesis import given as every
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.trainers.conftest import assert_same
 from trainers.visits import Visits
 
-dataset, train, stop_after = given.dataset, given.train, given.stop_after
-_forecast_quickly = given._forecast_quickly
+dataset, train = given.dataset, given.train
 Train = given.Train
 CONCEPTS = st.lists(st.sampled_from("abc"), min_size=8, max_size=8)
 
@@ -134,7 +134,7 @@ def test_the_text_encoder_stays_as_it_is_from_its_step_on(
     again = train(kind, *common, "--steps", 3, "--text-encoder-until", 0.4)
     assert again.exit_code == 0, again.stderr
     path = given.run_folder(dataset, "a") / "state/step-00000003.pt"
-    given.assert_same(given.torch.load(path)["tensors"], dict(now))
+    assert_same(given.torch.load(path)["tensors"], dict(now))
 
 
 def test_a_frozen_text_encoder_is_asked_once_a_caption(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

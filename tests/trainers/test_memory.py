@@ -8,7 +8,6 @@ import torch
 from pipeline.errors import DeviceError, ExitCode, SettingsError
 from tests.trainers.test_train import (  # noqa: F401 - fixtures
     Train,
-    _forecast_quickly,
     dataset,
     metrics,
     run_folder,

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -20,13 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import Answer, Celforge
-from tests.trainers.conftest import TinyFiles
+from tests.trainers.conftest import TinyFiles, assert_same
 from tests.trainers.tiny_models import tiny_models
 from tests.trainers.train_slowly import train_slowly
 from trainers.adapters.network import AdapterSpec, attach
 from trainers.conditioning import encode
 from trainers.export import read_hashes
-from trainers.forecast import Forecast
 from trainers.loop import Run, batch_loss, train_loop
 from trainers.models import Models, load_models, save_diffusers
 from trainers.train_settings import KINDS, resolve_train
@@ -56,13 +54,6 @@ def dataset(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _forecast_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forecast has tests of its own, and takes longer than a run of the tiny model."""
-    forecast = Forecast(1, 1, 1, 1, 1)
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: forecast)
-
-
 Train = Callable[..., Answer]
 
 
@@ -81,24 +72,6 @@ def run_folder(dataset: Path, name: str) -> Path:
 
 
 # Bit for bit
-
-
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Send SIGTERM to this process when a step has been measured."""
-    from trainers.train_run import _Training
-
-    measured = _Training.measured
-    stops: list[int] = []
-
-    def measured_and_stopped(self: _Training, step: int, values: dict[str, Any]) -> None:
-        measured(self, step, values)
-        if step in stops:
-            stops.remove(step)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(_Training, "measured", measured_and_stopped)
-    return stops.append
 
 
 @pytest.mark.parametrize(
@@ -131,17 +104,6 @@ def test_four_steps_are_two_and_two(
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    else:
-        assert one == other
 
 
 def test_a_killed_run_goes_on_from_its_last_state(

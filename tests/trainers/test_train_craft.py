@@ -1,8 +1,6 @@
 """Averages, optimizers, regularisation and blocks in whole runs of `celforge train`, on the tiny model."""
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import Answer, Celforge
-from tests.trainers.conftest import TinyFiles
-from trainers.forecast import Forecast
+from tests.trainers.conftest import TinyFiles, assert_same
 
 SIZES = ("--resolution-px", 64, "--no-buckets")
 FAST = (*SIZES, "--batch-size", 2, "--log-every", 1, "--save-every", 2, "--train", "unet")
@@ -38,11 +35,6 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: Forecast(1, 1, 1, 1, 1))
-
-
 @pytest.fixture
 def train(celforge: Celforge, pictures: Path, tiny_files: TinyFiles) -> Train:
     def call(kind: str, name: str, *options: object) -> Answer:
@@ -50,23 +42,6 @@ def train(celforge: Celforge, pictures: Path, tiny_files: TinyFiles) -> Train:
         return celforge("train", kind, "--name", "a", *base, *FAST, *options)
 
     return call
-
-
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Send SIGTERM to this process when a step has been measured."""
-    from trainers.train_run import _Training
-
-    measured, stops = _Training.measured, list[int]()
-
-    def measured_and_stopped(self: _Training, step: int, values: dict[str, Any]) -> None:
-        measured(self, step, values)
-        if step in stops:
-            stops.remove(step)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(_Training, "measured", measured_and_stopped)
-    return stops.append
 
 
 def trained(train: Train, *arguments: object) -> Answer:
@@ -78,20 +53,6 @@ def trained(train: Train, *arguments: object) -> Answer:
 def state(folder: Path, step: int) -> dict[str, Any]:
     found: dict[str, Any] = torch.load(folder / f"state/step-{step:08d}.pt")
     return found
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for first, second in zip(one, other, strict=True):
-            assert_same(first, second)
-    else:
-        assert one == other
 
 
 def expect_the_same_when_broken_off(

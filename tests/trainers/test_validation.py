@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from pipeline.catalog import Catalog
 from tests.conftest import Celforge
-from tests.trainers.conftest import TinyFiles
+from tests.trainers.conftest import TinyFiles, assert_same
 from trainers.batches import Batch
 from trainers.conditioning import encode
 from trainers.held_out import place_of
@@ -24,8 +24,7 @@ from trainers.loop import Run
 from trainers.shots import _by_fact, shots_of
 from trainers.validation import Validator
 
-dataset, train, stop_after = given.dataset, given.train, given.stop_after
-_forecast_quickly = given._forecast_quickly
+dataset, train = given.dataset, given.train
 Train = given.Train
 OFTEN = ("--validation-every", 1, "--validation-timesteps", 2)
 
@@ -192,7 +191,7 @@ def test_training_is_bit_for_bit_that_without_the_held_out_pictures(
         (dataset / name).unlink()
     assert train(kind, *common, "--out", dataset.parent / "without").exit_code == 0
     files = [load_file(dataset.parent / name / "a.safetensors") for name in ("with", "without")]
-    given.assert_same(*files)
+    assert_same(*files)
 
 
 def test_a_stopped_run_is_validated_as_one_that_was_not(
