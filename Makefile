@@ -11,6 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE # without byte code every process of the tests 
 demo: $(VENV)/.installed-train
 	$(BIN)/python examples/demo/run.py
 
+# two processes share two cores: threads beside them would only wait for each other
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.installed-dev style
 	$(BIN)/python -m pytest -q -n 2
 
