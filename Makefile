@@ -4,12 +4,15 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+unexport PYTHONDONTWRITEBYTECODE # without byte code every process of the tests compiles all of the code anew
 
 .PHONY: demo test style format docs bench clean
 
 demo: $(VENV)/.installed-train
 	$(BIN)/python examples/demo/run.py
 
+# two processes share two cores: threads beside them would only wait for each other
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.installed-dev style
 	$(BIN)/python -m pytest -q -n 2
 

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import io
 import json
 import os
@@ -19,6 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "demo"))  # its 
 # a busy machine fails no test, and two runs of one commit draw the same; elsewhere each run looks further
 settings.register_profile("celforge", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("celforge")
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end: it is neither walked in every collection of garbage nor copied to children."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,15 @@ def celforge() -> Celforge:
         return Answer(int(code), out.getvalue(), err.getvalue())
 
     return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_disk() -> Iterator[None]:
+    """Nothing waits for the disk, as no power is cut here; what is waited for, and when, is counted by its tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(os, "sync", lambda: None, raising=False)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Collection
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -46,11 +45,15 @@ def _run_child(
     work: Callable[[], object], modules: Collection[str], line: int | None, write_end: int
 ) -> None:
     count = 0
+    counts: dict[str, bool] = {}  # of a file's path: every call of anything comes by here
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
         nonlocal count
         if event == "call":
-            return trace if Path(frame.f_code.co_filename).name in modules else None
+            path = frame.f_code.co_filename
+            if path not in counts:
+                counts[path] = os.path.basename(path) in modules
+            return trace if counts[path] else None
         if event == "line":
             count += 1
             if count == line:

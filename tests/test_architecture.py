@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ ALLOWED = {"pipeline": {"pipeline"}, "stages": {"stages", "pipeline"}, "trainers
 
 def modules(package: str) -> list[Path]:
     return sorted((ROOT / package).rglob("*.py"))
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -43,7 +49,7 @@ def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_stages_and_trainers_stand_on_pipeline_and_never_meet(package: str) -> None:
     for path in modules(package):
-        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imports(parsed(path)):
             top = name.split(".")[0]
             assert top not in PACKAGES or top in ALLOWED[package], f"{path.name} imports {name}"
 
@@ -52,14 +58,14 @@ def test_stages_never_import_the_verb_of_another_stage() -> None:
     verbs = {row.module for row in COMMANDS.values() if row.module.startswith("stages.")}
     for path in modules("stages"):
         own = f"stages.{path.stem}"
-        for name in imports(ast.parse(path.read_text(encoding="utf-8"))):
+        for name in imports(parsed(path)):
             assert name not in verbs - {own}, f"{path.name} imports {name}"
 
 
 @pytest.mark.parametrize("package", ["pipeline", "stages"])
 def test_nothing_heavy_is_imported_at_import_time(package: str) -> None:
     for path in modules(package):
-        for node in top_level(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in top_level(parsed(path)):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 tops = {name.split(".")[0] for name in imports(node)}
                 assert not tops & HEAVY, f"{path.name} imports {tops & HEAVY}"
@@ -70,10 +76,9 @@ def test_modules_do_not_import_each_other_in_circles() -> None:
     for package in PACKAGES:
         for path in modules(package):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            tree = ast.parse(path.read_text(encoding="utf-8"))
             graph[name] = {
                 imported
-                for node in top_level(tree)
+                for node in top_level(parsed(path))
                 if isinstance(node, (ast.Import, ast.ImportFrom))
                 for imported in imports(node)
             }
@@ -96,8 +101,9 @@ def test_only_the_terminal_modules_write_to_the_terminal(package: str) -> None:
     for path in modules(package):
         if path.name in allowed:
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        for node in ast.walk(parsed(path)):
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, (ast.Name, ast.Attribute))
+            called = ast.unparse(node.func) if is_call else ""
             assert called not in ("print", "click.echo", "sys.stdout.write", "sys.stderr.write"), path
 
 
@@ -109,7 +115,7 @@ def test_no_module_is_a_heap(name: str) -> None:
 def test_functions_stay_short() -> None:
     for package in PACKAGES:
         for path in modules(package):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in ast.walk(parsed(path)):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                     most = 120 if path.name == "loop.py" else 60
                     length = (node.end_lineno or 0) - node.lineno + 1

@@ -75,7 +75,11 @@ def test_help_costs_less_than_three_tenths_of_a_second_of_processor_time(name: s
     """
     arguments = [*([name] if name else []), "--help"]
     code = f"from pipeline.cli import main; main({arguments})"
-    assert any(processor_s(code) < max(0.3, 6 * processor_s("import click")) for _ in range(5))
+    for _ in range(5):
+        taken_s = processor_s(code)
+        if taken_s < 0.3 or taken_s < 6 * processor_s("import click"):
+            return
+    raise AssertionError(f"{taken_s:.2f} s")
 
 
 def processor_s(code: str) -> float:

@@ -93,13 +93,6 @@ def _timeless(tree: Tree) -> Tree:
     return tree
 
 
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power is cut here."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(os, "sync", lambda: None)
-
-
 STEPS = ["in place", "back", "beside"]
 
 

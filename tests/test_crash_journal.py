@@ -129,10 +129,8 @@ def far_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, far_disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Project]]:
-    """Make the project anew; nothing waits for the disk, since no power is cut here."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(os, "sync", lambda: None)
+def fresh(tmp_path: Path, far_disk: Path) -> Callable[[], Project]:
+    """Make the project anew."""
 
     def make() -> Project:
         for folder in (tmp_path / "project", far_disk):
@@ -140,7 +138,7 @@ def fresh(tmp_path: Path, far_disk: Path, monkeypatch: pytest.MonkeyPatch) -> It
         far_disk.mkdir()
         return Project(tmp_path, far_disk)
 
-    yield make
+    return make
 
 
 def crash_points(work: Callable[[], object], seed: int) -> list[int]:

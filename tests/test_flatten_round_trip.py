@@ -129,10 +129,8 @@ def tree_on_disk(files: dict[str, str]) -> Iterator[tuple[Path, Tree]]:
 
 
 @pytest.fixture(autouse=True)
-def quick_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No power is cut here, and no file of a catalogue written."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(os, "sync", lambda: None)
+def catalog_in_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No file of a catalogue is written."""
     catalog = Catalog.open(Path("none"), read_only=True)  # in memory, for there is no such file
     with monkeypatch.context() as kept:
         kept.setattr(Catalog, "open", lambda path: catalog)

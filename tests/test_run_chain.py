@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -113,6 +113,11 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@cache
+def is_ours(path: str) -> bool:
+    return any(f"{os.sep}{one}{os.sep}" in path for one in OURS)
+
+
 def traced(seen: Callable[[str], None], call: Any, stage: str = "") -> Any:
     """`_call` of the run, that tells of every call of a function of ours, by the stage it happens in.
 
@@ -125,8 +130,7 @@ def traced(seen: Callable[[str], None], call: Any, stage: str = "") -> Any:
             return call(command, link)
 
         def trace(frame: FrameType, event: str, _: Any) -> None:
-            name = frame.f_code.co_filename
-            if event == "call" and any(f"{os.sep}{one}{os.sep}" in name for one in OURS):
+            if event == "call" and is_ours(frame.f_code.co_filename):
                 seen(link.name)
 
         sys.settrace(trace)

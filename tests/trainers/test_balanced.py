@@ -13,10 +13,10 @@ from hypothesis import given as every
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from tests.trainers.conftest import assert_same
 from trainers.visits import Visits
 
-dataset, train, stop_after = given.dataset, given.train, given.stop_after
-_forecast_quickly = given._forecast_quickly
+dataset, train = given.dataset, given.train
 Train = given.Train
 CONCEPTS = st.lists(st.sampled_from("abc"), min_size=8, max_size=8)
 
@@ -120,21 +120,21 @@ def test_the_text_encoder_stays_as_it_is_from_its_step_on(
     """Its numbers after the stop are those of the run that ended there; the UNet goes on; resuming is exact."""
     common = ("--name", "a", *options)
     short, whole = dataset.parent / "short", dataset.parent / "whole"
-    assert train(kind, *common, "--steps", 2, "--out", short).exit_code == 0
-    assert train(kind, *common, "--steps", 4, "--text-encoder-until", 2, "--out", whole).exit_code == 0
+    assert train(kind, *common, "--steps", 1, "--out", short).exit_code == 0
+    assert train(kind, *common, "--steps", 3, "--text-encoder-until", 1, "--out", whole).exit_code == 0
     then, now = (
         given.torch.load(path)["tensors"]
-        for path in (short / "state/step-00000002.pt", whole / "state/step-00000004.pt")
+        for path in (short / "state/step-00000001.pt", whole / "state/step-00000003.pt")
     )
     for name in then:
         is_same = given.torch.equal(then[name], now[name])
         assert is_same == name.startswith("text_encoder") or "position" in name, name
-    stop_after(3)
-    assert train(kind, *common, "--steps", 4, "--text-encoder-until", 0.5).exit_code == 130
-    again = train(kind, *common, "--steps", 4, "--text-encoder-until", 0.5)
+    stop_after(2)
+    assert train(kind, *common, "--steps", 3, "--text-encoder-until", 0.4).exit_code == 130
+    again = train(kind, *common, "--steps", 3, "--text-encoder-until", 0.4)
     assert again.exit_code == 0, again.stderr
-    path = given.run_folder(dataset, "a") / "state/step-00000004.pt"
-    given.assert_same(given.torch.load(path)["tensors"], dict(now))
+    path = given.run_folder(dataset, "a") / "state/step-00000003.pt"
+    assert_same(given.torch.load(path)["tensors"], dict(now))
 
 
 def test_a_frozen_text_encoder_is_asked_once_a_caption(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

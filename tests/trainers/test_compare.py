@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -34,11 +35,11 @@ def write_adapter(
     write_safetensors(path, network.file_tensors(torch.float32), metadata)
 
 
-@pytest.fixture
-def project(tmp_path: Path, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two runs, of which one has a step model, and two prompts."""
-    root = tmp_path / "anime"
-    (root / "prompts.txt").parent.mkdir()
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory, tiny_files: TinyFiles) -> Path:
+    """Two runs, of which one has a step model, and two prompts; read only."""
+    root = tmp_path_factory.mktemp("compare") / "anime"
+    root.mkdir()
     (root / "prompts.txt").write_text("girl --s 1\ncat --s 1 --h 16\n", encoding="utf-8")
     (root / "celforge.toml").write_text("[compare]\nbatch_size = 2\n", encoding="utf-8")
     write_adapter(root / "models/locon/locon.safetensors", "locon", step=4)
@@ -48,6 +49,12 @@ def project(tmp_path: Path, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPat
         settings = {"kind": kind, "base": str(tiny_files.single_file), "prompts": "prompts.txt"}
         words = {"settings": settings, "total_steps": 4}
         (root / "models" / kind / "settings.json").write_text(json.dumps(words), encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, master: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = shutil.copytree(master, tmp_path / "anime")
     monkeypatch.chdir(root)
     return root
 

@@ -14,14 +14,11 @@ from torch import Tensor
 
 from pipeline.errors import InputError, SettingsError
 from tests.conftest import Celforge
-from tests.trainers.conftest import TinyFiles
+from tests.trainers.conftest import TinyFiles, assert_same
 from tests.trainers.test_train_craft import (  # noqa: F401  # fixtures
     Train,
-    _no_forecast,
-    assert_same,
     expect_the_same_when_broken_off,
     pictures,
-    stop_after,
     train,
     trained,
 )
@@ -298,7 +295,7 @@ def expect_whole(train: Train, pictures: Path, stop_after: Callable[[int], None]
 def test_embeddings_beside_an_adapter_survive_a_stop_and_stay_once_they_learn_no_more(
     train: Train,  # noqa: F811
     pictures: Path,  # noqa: F811
-    stop_after: Callable[[int], None],  # noqa: F811
+    stop_after: Callable[[int], None],
     words: Path,
 ) -> None:
     until = ("--train", "both", "--text-encoder-until", 1, "--embedding-until", 2)
@@ -316,7 +313,7 @@ def test_embeddings_beside_an_adapter_survive_a_stop_and_stay_once_they_learn_no
 def test_a_full_model_beside_its_embeddings_keeps_its_words_bit_for_bit(
     train: Train,  # noqa: F811
     pictures: Path,  # noqa: F811
-    stop_after: Callable[[int], None],  # noqa: F811
+    stop_after: Callable[[int], None],
     words: Path,
     tiny_files: TinyFiles,
 ) -> None:

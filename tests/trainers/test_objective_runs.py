@@ -12,7 +12,6 @@ from safetensors import safe_open
 
 from tests.conftest import Answer, Celforge
 from tests.trainers.conftest import TinyFiles
-from trainers.forecast import Forecast
 
 Train = Callable[..., Answer]
 EVERYTHING = (
@@ -36,9 +35,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def train(celforge: Celforge, dataset: Path, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPatch) -> Train:
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: Forecast(1, 1, 1, 1, 1))
-
+def train(celforge: Celforge, dataset: Path, tiny_files: TinyFiles) -> Train:
     def call(*options: object) -> Answer:
         where = ("--data", dataset, "--base", tiny_files.diffusers, "--name", "a", "--batch-size", 2)
         sizes = ("--resolution-px", 64, "--bucket-step-px", 16, "--log-every", 1, "--save-every", 2)

@@ -102,11 +102,8 @@ def test_what_makes_no_sense_is_said(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_plan_and_the_file_tell_them(
-    celforge: Celforge, data: Path, tmp_path: Path, tiny_files: TinyFiles, monkeypatch: pytest.MonkeyPatch
+    celforge: Celforge, data: Path, tmp_path: Path, tiny_files: TinyFiles
 ) -> None:
-    from trainers.forecast import Forecast
-
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: Forecast(1, 1, 1, 1, 1))
     pictures(tmp_path / "reg" / "1_girl", 2, 20)
     given = ("--data", data, "--base", tiny_files.diffusers, *FAST, "--out", tmp_path / "out")
     answer = celforge("train", "loha", *given, "--steps", 1, "--reg-data", tmp_path / "reg", "--name", "a")

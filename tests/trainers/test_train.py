@@ -1,11 +1,10 @@
 """The command `celforge train`, on a tiny model of the real classes."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import Answer, Celforge
-from tests.trainers.conftest import TinyFiles
+from tests.trainers.conftest import TinyFiles, assert_same
 from tests.trainers.tiny_models import tiny_models
+from tests.trainers.train_slowly import train_slowly
 from trainers.adapters.network import AdapterSpec, attach
 from trainers.conditioning import encode
 from trainers.export import read_hashes
-from trainers.forecast import Forecast
 from trainers.loop import Run, batch_loss, train_loop
 from trainers.models import Models, load_models, save_diffusers
 from trainers.train_settings import KINDS, resolve_train
@@ -55,13 +54,6 @@ def dataset(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _forecast_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The forecast has tests of its own, and takes longer than a run of the tiny model."""
-    forecast = Forecast(1, 1, 1, 1, 1)
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: forecast)
-
-
 Train = Callable[..., Answer]
 
 
@@ -82,29 +74,10 @@ def run_folder(dataset: Path, name: str) -> Path:
 # Bit for bit
 
 
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Send SIGTERM to this process when a step has been measured."""
-    from trainers.train_run import _Training
-
-    measured = _Training.measured
-    stops: list[int] = []
-
-    def measured_and_stopped(self: _Training, step: int, values: dict[str, Any]) -> None:
-        measured(self, step, values)
-        if step in stops:
-            stops.remove(step)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(_Training, "measured", measured_and_stopped)
-    return stops.append
-
-
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
         ("loha", ("--shuffle", "--keep-tokens", 1, "--accumulation", 2)),
-        ("locon", ("--train", "unet", "--precision", "bf16")),
         ("full", ("--optimizer", "adamw8bit", "--lr-schedule", "cosine", "--conditional-dropout", 0.5)),
     ],
 )
@@ -133,33 +106,27 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    else:
-        assert one == other
-
-
 def test_a_killed_run_goes_on_from_its_last_state(
     train: Train, dataset: Path, tiny_files: TinyFiles, tmp_path: Path
 ) -> None:
     """A real kill -9 of a real process, somewhere behind its first state."""
     options = ("--name", "a", "--steps", 5, "--train", "unet")
     out = dataset.parent / "models/a"
-    command = [sys.executable, "-m", "tests.trainers.train_slowly", "train", "lora", "--data", dataset]
-    command += ["--base", tiny_files.diffusers, *FAST, *options]
-    process = subprocess.Popen(
-        [str(one) for one in command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+    command = ["train", "lora", "--data", dataset, "--base", tiny_files.diffusers, *FAST, *options]
+    # a child that is forked has torch already, which takes longer to load than the run
+    context: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
+    process = context.Process(target=train_slowly, args=([str(one) for one in command],))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # 3.12 warns of fork beside threads; none holds a lock
+        process.start()
     try:
-        wait_for(lambda: any(out.glob("state/*.pt")))
+        wait_for(lambda: any(out.glob("state/*.pt")) or not process.is_alive())
+        assert process.is_alive()
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert not (out / "a.safetensors").exists()
     again = train("lora", *options)
     assert again.exit_code == 0, again.stderr
@@ -390,7 +357,7 @@ def test_prompts_are_drawn_on_the_way_from_the_same_noise(
 # It learns
 
 
-@pytest.mark.parametrize(("kind", "rate"), [("loha", 2e-2), ("locon", 2e-2), ("full", 2e-3)])
+@pytest.mark.parametrize(("kind", "rate"), [("loha", 4e-2), ("locon", 4e-2), ("full", 4e-3)])
 def test_training_lowers_the_loss_on_noise_that_was_held_out(
     train: Train, dataset: Path, monkeypatch: pytest.MonkeyPatch, kind: str, rate: float
 ) -> None:
@@ -405,9 +372,9 @@ def test_training_lowers_the_loss_on_noise_that_was_held_out(
     monkeypatch.setattr("trainers.train_run.train_loop", loop)
     options = (
         "--steps",
-        30,
+        12,
         "--log-every",
-        30,
+        12,
         "--save-every",
         0,
         "--learning-rate",
@@ -423,7 +390,7 @@ def test_training_lowers_the_loss_on_noise_that_was_held_out(
 @torch.no_grad()
 def held_out(run: Run) -> float:
     return float(
-        torch.stack([batch_loss(run, run.batches.make(number)) for number in range(5_000, 5_010)]).mean()
+        torch.stack([batch_loss(run, run.batches.make(number)) for number in range(5_000, 5_004)]).mean()
     )
 
 
@@ -431,8 +398,10 @@ def held_out(run: Run) -> float:
 
 
 def test_checkpointed_activations_give_the_same_model(train: Train, dataset: Path) -> None:
+    """Those that are computed twice are dropped alike."""
     for name, options in (("plain", ()), ("thrifty", ("--gradient-checkpointing",))):
-        assert train("locon", "--name", name, "--steps", 2, *options).exit_code == 0
+        dropped = ("--dropout", 0.3, "--rank-dropout", 0.3, "--module-dropout", 0.2)
+        assert train("locon", "--name", name, "--steps", 2, *dropped, *options).exit_code == 0
     states = [
         torch.load(run_folder(dataset, name) / "state/step-00000002.pt") for name in ("plain", "thrifty")
     ]
@@ -480,14 +449,16 @@ def test_a_compiler_that_does_not_work_is_told_in_one_sentence(
     assert "without --compile" in answer.stderr
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_stays_near_fp32(train: Train, dataset: Path, precision: str) -> None:
-    for name in ("fp32", precision):
-        answer = train("locon", "--name", name, "--steps", 2, "--precision", name, "--train", "unet")
+def test_half_precision_stays_near_fp32(train: Train, dataset: Path) -> None:
+    found = {}
+    for precision in ("fp32", "bf16", "fp16"):
+        answer = train(
+            "locon", "--name", precision, "--steps", 2, "--precision", precision, "--train", "unet"
+        )
         assert answer.exit_code == 0, answer.stderr
-    losses = [metrics(run_folder(dataset, name))[-1]["loss"] for name in ("fp32", precision)]
-    assert losses[1] == pytest.approx(losses[0], rel=0.03)
-    assert losses[1] != losses[0]
+        found[precision] = metrics(run_folder(dataset, precision))[-1]["loss"]
+    assert found == {precision: pytest.approx(found["fp32"], rel=0.03) for precision in found}
+    assert len(set(found.values())) == 3
 
 
 def test_a_remembered_caption_is_the_encoded_one(train: Train, dataset: Path) -> None:

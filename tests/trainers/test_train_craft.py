@@ -1,8 +1,6 @@
 """Averages, optimizers, regularisation and blocks in whole runs of `celforge train`, on the tiny model."""
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import Answer, Celforge
-from tests.trainers.conftest import TinyFiles
-from trainers.forecast import Forecast
+from tests.trainers.conftest import TinyFiles, assert_same
 
 SIZES = ("--resolution-px", 64, "--no-buckets")
 FAST = (*SIZES, "--batch-size", 2, "--log-every", 1, "--save-every", 2, "--train", "unet")
+AVERAGE = ("--ema", 0.9, "--ema-every", 2, "--ema-save", "instead")
 
 Train = Callable[..., Answer]
 
@@ -37,11 +35,6 @@ def pictures(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _no_forecast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: Forecast(1, 1, 1, 1, 1))
-
-
 @pytest.fixture
 def train(celforge: Celforge, pictures: Path, tiny_files: TinyFiles) -> Train:
     def call(kind: str, name: str, *options: object) -> Answer:
@@ -49,23 +42,6 @@ def train(celforge: Celforge, pictures: Path, tiny_files: TinyFiles) -> Train:
         return celforge("train", kind, "--name", "a", *base, *FAST, *options)
 
     return call
-
-
-@pytest.fixture
-def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Send SIGTERM to this process when a step has been measured."""
-    from trainers.train_run import _Training
-
-    measured, stops = _Training.measured, list[int]()
-
-    def measured_and_stopped(self: _Training, step: int, values: dict[str, Any]) -> None:
-        measured(self, step, values)
-        if step in stops:
-            stops.remove(step)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(_Training, "measured", measured_and_stopped)
-    return stops.append
 
 
 def trained(train: Train, *arguments: object) -> Answer:
@@ -77,20 +53,6 @@ def trained(train: Train, *arguments: object) -> Answer:
 def state(folder: Path, step: int) -> dict[str, Any]:
     found: dict[str, Any] = torch.load(folder / f"state/step-{step:08d}.pt")
     return found
-
-
-def assert_same(one: Any, other: Any) -> None:
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        for first, second in zip(one, other, strict=True):
-            assert_same(first, second)
-    else:
-        assert one == other
 
 
 def expect_the_same_when_broken_off(
@@ -111,20 +73,6 @@ def expect_the_same_when_broken_off(
 
 
 # Averages
-
-
-@pytest.mark.parametrize(
-    ("kind", "options"),
-    [
-        ("loha", ("--ema-device", "cpu")),
-        ("full", ("--optimizer", "adamw", "--ema-every", 2, "--ema-save", "instead")),
-    ],
-)
-def test_the_average_survives_a_stop_bit_for_bit(
-    train: Train, pictures: Path, stop_after: Callable[[int], None], kind: str, options: tuple[object, ...]
-) -> None:
-    given = ("--ema", 0.9, "--learning-rate", 1e-2, *options)
-    expect_the_same_when_broken_off(train, pictures, stop_after, kind, *given)
 
 
 def test_the_average_is_saved_beside_the_weights_of_every_step(train: Train, pictures: Path) -> None:
@@ -179,10 +127,10 @@ def test_an_average_begun_late_and_one_that_hardly_moves_are_told(train: Train, 
     ("kind", "options"),
     [
         ("locon", ("--optimizer", "schedule-free-adamw", "--learning-rate", 1e-2)),
-        ("full", ("--optimizer", "muon", "--learning-rate", 1e-3, "--lr-schedule", "constant")),
+        ("full", ("--optimizer", "muon", "--learning-rate", 1e-3, "--lr-schedule", "constant", *AVERAGE)),
     ],
 )
-def test_other_optimizers_go_on_after_a_stop_too(
+def test_other_optimizers_and_their_averages_go_on_after_a_stop_too(
     train: Train, pictures: Path, stop_after: Callable[[int], None], kind: str, options: tuple[object, ...]
 ) -> None:
     """The stop saves a model in between, which the schedule-free one does at another point than it learns at."""
@@ -212,13 +160,13 @@ def test_what_does_not_go_together_is_refused(
 # Regularisation
 
 
-def test_dropout_goes_on_bit_for_bit_and_is_told(
+def test_dropout_and_the_average_go_on_bit_for_bit_and_are_told(
     train: Train, pictures: Path, stop_after: Callable[[int], None]
 ) -> None:
     """Activations computed again in the backward pass are dropped as they were, or the two runs would differ."""
     shares = ("--dropout", 0.2, "--rank-dropout", 0.3, "--module-dropout", 0.25)
     limits = ("--scale-weight-norms", 0.02, "--lora-plus-ratio", 4, "--learning-rate", 1e-2)
-    given = (*shares, *limits, "--accumulation", 2)
+    given = (*shares, *limits, "--accumulation", 2, "--ema", 0.9, "--ema-device", "cpu")
     expect_the_same_when_broken_off(train, pictures, stop_after, "loha", *given)
     lines = (pictures.parent / "whole" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     last = json.loads(lines[-1])
@@ -234,13 +182,6 @@ def test_dropout_goes_on_bit_for_bit_and_is_told(
     assert plan["dropout"] == "0.2 of the activations, 0.3 of the ranks, 0.25 of the layers"
     assert "0.02 or less" in plan["norms"]
     assert "4 times the rate" in plan["LoRA+"]
-
-
-def test_activations_computed_twice_are_dropped_alike(train: Train, pictures: Path) -> None:
-    for name, options in (("plain", ()), ("thrifty", ("--gradient-checkpointing",))):
-        trained(train, "locon", name, "--steps", 2, "--dropout", 0.3, "--rank-dropout", 0.3, *options)
-    one, other = (state(pictures.parent / name, 2)["tensors"]["unet"] for name in ("plain", "thrifty"))
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 # Full checkpoints in less memory

@@ -1,7 +1,6 @@
 """v-prediction and zero-terminal SNR: what is asked for, how it is drawn, and what saved models say."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from safetensors import safe_open
 from pipeline.errors import InputError, SettingsError
 from tests.conftest import Celforge
 from tests.trainers.tiny_models import tiny_models
-from trainers.forecast import Forecast
 from trainers.losses import cumulative_alphas, velocity
 from trainers.model_parts import Diffusion
 from trainers.models import Models, load_models, save_diffusers
@@ -164,12 +162,6 @@ def dataset(tmp_path: Path) -> Path:
         (root / f"{number}.txt").write_text("girl", encoding="utf-8")
     (root.parent / "celforge.toml").write_text("", encoding="utf-8")
     return root
-
-
-@pytest.fixture(autouse=True)
-def _forecast_quickly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("trainers.sizes.forecast_step", lambda *_, **__: Forecast(1, 1, 1, 1, 1))
-    yield
 
 
 @pytest.fixture

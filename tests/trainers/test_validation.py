@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from pipeline.catalog import Catalog
 from tests.conftest import Celforge
-from tests.trainers.conftest import TinyFiles
+from tests.trainers.conftest import TinyFiles, assert_same
 from trainers.batches import Batch
 from trainers.conditioning import encode
 from trainers.held_out import place_of
@@ -24,9 +24,9 @@ from trainers.loop import Run
 from trainers.shots import _by_fact, shots_of
 from trainers.validation import Validator
 
-dataset, train, stop_after = given.dataset, given.train, given.stop_after
-_forecast_quickly = given._forecast_quickly
+dataset, train = given.dataset, given.train
 Train = given.Train
+OFTEN = ("--validation-every", 1, "--validation-timesteps", 2)
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -159,20 +159,11 @@ def by_hand(run: Run, batch: Batch, at: int) -> float:
 
 
 def test_a_model_that_is_not_changed_is_measured_the_same_every_time(train: Train, dataset: Path) -> None:
-    options = (
-        "--steps",
-        3,
-        "--learning-rate",
-        0,
-        "--validation-data",
-        dataset / "style",
-        "--validation-every",
-        1,
-    )
+    options = ("--steps", 2, "--learning-rate", 0, "--validation-data", dataset / "style", *OFTEN)
     for name, seed in (("one", 0), ("two", 9)):
         assert train("locon", "--name", name, "--seed", seed, *options).exit_code == 0
     found = [lines(given.run_folder(dataset, name)) for name in ("one", "two")]
-    assert [line["step"] for line in found[0]] == [0, 1, 2, 3]
+    assert [line["step"] for line in found[0]] == [0, 1, 2]
     assert len({line["validation_loss"] for ones in found for line in ones}) == 1
 
 
@@ -191,32 +182,24 @@ def test_training_is_bit_for_bit_that_without_the_held_out_pictures(
 ) -> None:
     held = ("1_character/sabine/0.png", "style/5.png")
     (dataset.parent / "held.txt").write_text("\n".join(held), encoding="utf-8")
-    common = ("--name", "a", "--steps", 3, *options)
-    validated = train(
-        kind,
-        *common,
-        "--out",
-        dataset.parent / "with",
-        "--validation-data",
-        dataset.parent / "held.txt",
-        "--validation-every",
-        1,
-    )
+    common = ("--name", "a", "--steps", 2, *options)
+    validation = ("--out", dataset.parent / "with", "--validation-data", dataset.parent / "held.txt", *OFTEN)
+    validated = train(kind, *common, *validation)
     assert validated.exit_code == 0, validated.stderr
-    assert len(lines(dataset.parent / "with")) == 4
+    assert len(lines(dataset.parent / "with")) == 3
     for name in held:
         (dataset / name).unlink()
     assert train(kind, *common, "--out", dataset.parent / "without").exit_code == 0
     files = [load_file(dataset.parent / name / "a.safetensors") for name in ("with", "without")]
-    given.assert_same(*files)
+    assert_same(*files)
 
 
 def test_a_stopped_run_is_validated_as_one_that_was_not(
     train: Train, dataset: Path, stop_after: Callable[[int], None]
 ) -> None:
-    options = ("--name", "a", "--steps", 4, "--validation-data", dataset / "style", "--validation-every", 2)
+    options = ("--name", "a", "--steps", 2, "--validation-data", dataset / "style", *OFTEN)
     assert train("locon", *options, "--out", dataset.parent / "whole").exit_code == 0
-    stop_after(2)
+    stop_after(1)
     assert train("locon", *options).exit_code == 130
     again = train("locon", *options)
     assert again.exit_code == 0, again.stderr
@@ -224,7 +207,7 @@ def test_a_stopped_run_is_validated_as_one_that_was_not(
     for line in (*whole, *halves):
         del line["time_s"]
     assert whole == halves
-    assert [line["step"] for line in whole] == [0, 2, 4]
+    assert [line["step"] for line in whole] == [0, 1, 2]
 
 
 # Best
@@ -301,7 +284,8 @@ def test_the_average_is_validated_unless_the_weights_are_asked_for(
     train: Train, dataset: Path, tmp_path: Path
 ) -> None:
     found = {}
-    options = ("--validation-share", 0.5, "--steps", 3, "--ema", 0.9, "--learning-rate", 0.01)
+    share = ("--validation-share", 0.5, "--validation-timesteps", 2)
+    options = (*share, "--steps", 2, "--ema", 0.9, "--learning-rate", 0.01)
     for name, more in (("average", ()), ("weights", ("--no-ema-validation",))):
         answer = train("full", "--name", name, *options, *more)
         assert answer.exit_code == 0, answer.stderr
@@ -313,7 +297,7 @@ def test_the_average_is_validated_unless_the_weights_are_asked_for(
     assert first[0] == first[1] and last[0] != last[1]
     # the file of the average, measured by a run that changes nothing, has the loss that was told
     base = given.run_folder(dataset, "average") / "average-ema.safetensors"
-    again = ("--validation-share", 0.5, "--steps", 1, "--learning-rate", 0.0)
+    again = (*share, "--steps", 1, "--learning-rate", 0.0)
     assert train("full", "--name", "again", *again, base=base).exit_code == 0
     (measured, *_) = lines(given.run_folder(dataset, "again"))
     assert measured["validation_loss"] == pytest.approx(found["average"][-1]["validation_loss"], rel=1e-3)
