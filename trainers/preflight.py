@@ -26,7 +26,7 @@ from trainers.regularisation import read_data
 from trainers.run_folder import RunFolder
 from trainers.samples import sized
 from trainers.sizes import model_sizes
-from trainers.step_graphs import refuse_graphs
+from trainers.step_graphs import graphs_note, refuse_graphs
 from trainers.train_settings import Settings, check_before, differences
 
 SMALL_MODEL = 200_000_000  # numbers, of a model that a CPU can train
@@ -180,6 +180,8 @@ def _problems(prepared: Prepared) -> Iterator[str]:
     is_zero_snr = prepared.facts.models.diffusion.is_zero_terminal_snr
     if is_zero_snr and any(one.guidance > 1 and not one.guidance_rescale for one in prepared.prompts):
         yield "guidance makes pictures of zero-terminal SNR too bright or dark: --guidance-rescale 0.7"
+    if note := graphs_note(settings, prepared.gpu_step_s()):
+        yield note
     if settings.prompts is None:
         yield "nothing is drawn on the way: give --prompts FILE to see it learn"
     if prepared.device.type == "cpu" and sum(prepared.facts.num_parameters.values()) > SMALL_MODEL:

@@ -22,6 +22,7 @@ from trainers.batches import Batch
 from trainers.train_settings import Settings
 
 WARM = 2  # steps of a shape before it is recorded
+PYTHON_S = 0.1  # to ask for the kernels of a step of SD1.5: 0.17 s were measured, on a slow processor
 MOST = 32  # shapes that are recorded: each keeps a list of its kernels
 Gradients = Callable[[Batch, float], Tensor]
 
@@ -39,20 +40,40 @@ def refuse_graphs(settings: Settings, device: torch.device) -> None:
             f"cuda_graphs = true needs an NVIDIA GPU, and this run is on {device}",
             hint="leave --cuda-graphs out",
         )
-    drawn = settings.kind != "full" and (settings.dropout or settings.rank_dropout or settings.module_dropout)
-    in_the_way = {
-        "--gradient-checkpointing": settings.gradient_checkpointing,
-        "--fused-backward": settings.kind == "full" and settings.fused_backward,
-        "--weight-precision bf16": settings.kind == "full" and settings.weight_precision != "fp32",
-        "dropout of an adapter": drawn,
-        "--embeddings": settings.embeddings is not None,
-    }
-    found = [name for name, is_asked in in_the_way.items() if is_asked]
+    found = in_the_way(settings)
     if found:
         raise SettingsError(
             f"--cuda-graphs replays a recorded step, which cannot have {' and '.join(found)}",
             hint="leave one of them out",
         )
+
+
+def in_the_way(settings: Settings) -> list[str]:
+    """What is asked for and cannot be in a recorded step, in words."""
+    is_full = settings.kind == "full"
+    drawn = settings.dropout or settings.rank_dropout or settings.module_dropout
+    asked = {
+        "--gradient-checkpointing": settings.gradient_checkpointing,
+        "--fused-backward": is_full and settings.fused_backward,
+        "--weight-precision bf16": is_full and settings.weight_precision != "fp32",
+        "dropout of an adapter": not is_full and drawn,
+        "--embeddings": settings.embeddings is not None,
+    }
+    return [name for name, is_asked in asked.items() if is_asked]
+
+
+def graphs_note(settings: Settings, gpu_step_s: float | None) -> str | None:
+    """That a step would wait for Python, where it is likely and can be helped.
+
+    Args:
+        gpu_step_s: of a batch; None on a device that is not known.
+    """
+    if gpu_step_s is None or settings.cuda_graphs or in_the_way(settings) or gpu_step_s > PYTHON_S:
+        return None
+    return (
+        f"a step takes this GPU about {1000 * gpu_step_s:.0f} ms, less than Python needs to ask for its "
+        "kernels: --cuda-graphs asks once"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,8 +132,9 @@ def test_the_share_of_the_bound_is_told_for_cards_that_are_known(monkeypatch: py
     assert run.share_of_bound(bound / 2) == pytest.approx(0.5)
     hours = run.hours()
     assert hours is not None
-    assert hours[0] == pytest.approx(20_000 * 8 / (bound / 2) / 3600)
-    assert hours[1] == pytest.approx(2 * hours[0])
+    assert hours[0] == pytest.approx(20_000 * 8 / (bound / 4) / 3600)
+    assert hours[1] == pytest.approx(2.5 * hours[0])
+    assert run.gpu_step_s() == pytest.approx(8 / (bound / 4))
     monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "Abacus 9000")
     assert run.share_of_bound(100) is None
     run.device = torch.device("cpu")

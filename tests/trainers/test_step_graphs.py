@@ -17,7 +17,8 @@ from tests.trainers.conftest import TinyFiles
 from tests.trainers.test_memory import batch
 from tests.trainers.trainer_pictures import write_pictures
 from trainers.batches import Batch
-from trainers.step_graphs import MOST, WARM, StepGraphs
+from trainers.step_graphs import MOST, WARM, StepGraphs, graphs_note
+from trainers.train_settings import resolve_train
 
 CPU = torch.device("cpu")
 
@@ -134,6 +135,24 @@ def test_remembered_captions_are_given_to_the_step_and_not_recorded_in_it() -> N
 
     graphs = StepGraphs(compute, CPU, known_states=known, record=record)
     assert [graphs(numbered(2, 0), 1.0).item() for _ in range(5)] == [2, 4, 6, 8, 10]
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpu_step_s", "is_said"),
+    [
+        ({}, 0.07, True),
+        ({}, 0.3, False),
+        ({}, None, False),
+        ({"cuda_graphs": True}, 0.07, False),
+        ({"rank_dropout": 0.1}, 0.07, False),  # it could not be helped
+    ],
+)
+def test_a_gpu_that_would_wait_for_python_is_told_before(
+    flags: dict[str, Any], gpu_step_s: float | None, is_said: bool
+) -> None:
+    settings = resolve_train({}, None, {"kind": "loha", **flags})[0].settings
+    note = graphs_note(settings, gpu_step_s)
+    assert (note is not None and "about 70 ms" in note and "--cuda-graphs" in note) == is_said
 
 
 # Whole runs
