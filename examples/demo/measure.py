@@ -5,7 +5,7 @@ two models differ by what they learned alone.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,15 +64,9 @@ def trained(base: Path, kind: str, file: Path) -> Iterator[Models]:
             yield models
 
 
-def draw(
-    models: Models, prompts: Sequence[Prompt], tick: Callable[[], None] = lambda: None
-) -> list[Image.Image]:
-    """One picture a prompt, on the CPU; `tick` is called after each."""
-    images = []
-    for _, image in sample_images(models, prompts, batch_size=32, device=torch.device("cpu")):
-        images.append(image)
-        tick()
-    return images
+def draw(models: Models, prompts: Sequence[Prompt]) -> list[Image.Image]:
+    """One picture a prompt, on the CPU."""
+    return [image for _, image in sample_images(models, prompts, batch_size=32, device=torch.device("cpu"))]
 
 
 def signature_rate(judge: Judge, names: Sequence[str], images: Sequence[Image.Image]) -> dict[str, float]:

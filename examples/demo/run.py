@@ -5,13 +5,18 @@ script brings the episodes, and asks the judge at the end. Again, it goes on whe
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
 
 import measure
+import torch
 from judge import load_judge
 from page import page
 
@@ -47,20 +52,35 @@ def make_project() -> None:
 
 
 def learned() -> dict[str, dict[str, float]]:
-    """Signature rates by model and character, the base first: each draws the same prompts from the same noise."""
+    """Signature rates by model and character, the base first: each draws the same prompts from the same noise.
+
+    Two models at a time, on a share of the cores each: one of this size hardly gains by a second core.
+    """
+    runs = ["base", *RUNS]
+    at_once = min(2, os.cpu_count() or 1)
+    with (
+        console.progress("judge", len(runs), "model") as bar,
+        ProcessPoolExecutor(at_once, get_context("spawn"), _share_cores, (at_once,)) as pool,
+    ):
+        rates = {}
+        for run, found in zip(runs, pool.map(signature_rates, runs), strict=True):
+            rates[run] = found
+            bar.advance()
+    return rates
+
+
+def _share_cores(at_once: int) -> None:
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // at_once))
+
+
+def signature_rates(run: str) -> dict[str, float]:
+    """Of one model by character, and of all."""
     wanted = measure.trigger_prompts(EACH)
     names, prompts = [name for name, _ in wanted], [prompt for _, prompt in wanted]
-    judge = load_judge(MODELS / "judge.safetensors")
-    rates = {}
-    with console.progress("judge", len(wanted) * (1 + len(RUNS)), "picture") as bar:
-        images = measure.draw(load_models(str(MODELS / "base")), prompts, bar.advance)
-        rates["base"] = measure.signature_rate(judge, names, images)
-        for run in RUNS:
-            file = OUT / "models" / run / f"{run}.safetensors"
-            with measure.trained(MODELS / "base", run, file) as models:
-                images = measure.draw(models, prompts, bar.advance)
-            rates[run] = measure.signature_rate(judge, names, images)
-    return rates
+    base, file = MODELS / "base", OUT / "models" / run / f"{run}.safetensors"
+    with nullcontext(load_models(str(base))) if run == "base" else measure.trained(base, run, file) as models:
+        images = measure.draw(models, prompts)
+    return measure.signature_rate(load_judge(MODELS / "judge.safetensors"), names, images)
 
 
 def table(rates: dict[str, dict[str, float]]) -> str:
