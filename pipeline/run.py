@@ -213,7 +213,11 @@ class Run:
                     pair = self._first_free(waiting, [begun.link for _, begun in working.values()])
                     if pair is not None:
                         waiting.remove(pair)
-                        begun = self._begin(pair[0], total, pair[1], catalog)
+                        try:
+                            begun = self._begin(pair[0], total, pair[1], catalog)
+                        except PipelineError as error:
+                            failed = self._stage_error(pair[0], total, pair[1], error)
+                            continue
                         if begun is not None:
                             working[self._beside(pair[1])] = (pair[0], begun)
                         continue

@@ -559,6 +559,23 @@ def test_of_one_that_fails_the_others_come_to_their_end_and_none_begins(tmp_path
     assert beside.run() == 0
 
 
+def test_one_that_cannot_begin_lets_the_others_come_to_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, begin = Beside(tmp_path, 2), Run._begin
+
+    def begin_or_fail(run: Run, number: int, total: int, link: Any, catalog: Any) -> Any:
+        if link.name == "train.b":
+            raise PipelineError("the disk is full")
+        return begin(run, number, total, link, catalog)
+
+    monkeypatch.setattr(Run, "_begin", begin_or_fail)
+    with pytest.raises(StageError, match=r"^\[2/3\] train.b: the disk is full"):
+        beside.run()
+    assert beside.done == ["train.a"]
+    assert not (beside.root / "c.began").exists()
+
+
 def test_asked_to_stop_each_finishes_what_is_in_hand(tmp_path: Path) -> None:
     beside = Beside(tmp_path, 2)
     for name in "ab":
