@@ -73,20 +73,27 @@ def _run_child(
         os._exit(code)
 
 
+def dying_at(number: int, call: Callable[..., object], *, after: bool) -> Callable[..., None]:
+    """A function in whose n-th call the process is killed, before or after what it does."""
+    count = 0
+
+    def counted(*arguments: object) -> None:
+        nonlocal count
+        count += 1
+        if count == number and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        call(*arguments)
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return counted
+
+
 def at_note(number: int, *, after: bool) -> Callable[[Callable[[], object]], int]:
     """Run something in a child that is killed at its n-th note in the log; gives the exit code."""
 
     def run(work: Callable[[], object]) -> int:
-        append, count = Log.append, 0
-
-        def noted(log: Log, entry: dict[str, object]) -> None:
-            nonlocal count
-            count += 1
-            if count == number and not after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            append(log, entry)
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
+        noted = dying_at(number, Log.append, after=after)
 
         def patched() -> None:
             Log.append = noted  # type: ignore[method-assign]

@@ -3,7 +3,6 @@ and leave these renames in any order, as a power cut may.
 """
 
 import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pipeline.journal import list_journals, recover, undo_last
 from pipeline.records import Steps
 from tests import test_crash_flatten
 from tests.conftest import Celforge
-from tests.crashing import KILLED, run_until_line
+from tests.crashing import KILLED, dying_at, run_until_line
 from tests.pictures import noise
 from tests.test_crash_flatten import Flat
 from tests.trees import build, look
@@ -37,16 +36,7 @@ def each_move_is_one_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def at_rename(number: int, work: Callable[[], object], *, after: bool) -> int:
     """Run something in a child that is killed at its n-th rename by the journal; gives the exit code."""
-    rename, count = relocation.rename_new, 0
-
-    def counted(source: Path | str, destination: Path | str) -> None:
-        nonlocal count
-        count += 1
-        if count == number and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        rename(source, destination)
-        if count == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+    counted = dying_at(number, relocation.rename_new, after=after)
 
     def patched() -> None:
         relocation.rename_new = counted
