@@ -1,11 +1,11 @@
 """How surely the demo learns: each kind trained from several seeds on the demo's own data set, and judged.
 
-    make demo && python benchmarks/demo.py [--seeds 3] [--each 20] [--plain 96]
+    make demo && python benchmarks/demo.py [--seeds 3] [--each 20] [--plain 96] [--models FOLDER]
 
 Presets, prompts and noise are those of the demo and the same for all; only the seed of the training differs.
 Printed as a table: the share of pictures with the right hair colour, hair shape and outfit for prompts of a
 name, before and after; and for prompts of tags alone, without a name, what share of each is right before, and
-how much of it is lost.
+how much of it is lost. Models of --models are judged as they are.
 """
 
 import argparse
@@ -31,7 +31,7 @@ MOST_BEFORE, MOST_LOST = 0.05, 0.25
 
 
 def main() -> None:
-    """Train, judge, print."""
+    """What is asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,7 +39,14 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=20, help="pictures a name")
     parser.add_argument("--plain", type=int, default=96, help="pictures without a name")
     parser.add_argument("--kinds", nargs="*", default=list(RUNS))
+    parser.add_argument("--models", type=Path, help="where models are kept, and not trained again")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        compare(arguments, arguments.models or Path(temporary))
+
+
+def compare(arguments: argparse.Namespace, folder: Path) -> None:
+    """Train, judge, print."""
     judge = load_judge(MODELS / "judge.safetensors")
     before = look(load_models(str(MODELS / "base")), judge, arguments.each, arguments.plain)
     kept = ", ".join(f"{field} {share:.2f}" for field, share in before.items() if field != "all")
@@ -50,12 +57,13 @@ def main() -> None:
     for kind in arguments.kinds:
         runs, minutes = [], []
         for seed in range(1, arguments.seeds + 1):
-            with tempfile.TemporaryDirectory() as folder:
+            file = folder / f"{kind}-{seed}" / f"{kind}.safetensors"
+            if not file.is_file():
                 began = time.monotonic()
-                file = train(kind, seed, Path(folder))
+                train(kind, seed, file.parent)
                 minutes.append((time.monotonic() - began) / 60)
-                with measure.trained(MODELS / "base", kind, file) as models:
-                    runs.append(look(models, judge, arguments.each, arguments.plain))
+            with measure.trained(MODELS / "base", kind, file) as models:
+                runs.append(look(models, judge, arguments.each, arguments.plain))
         rates = [one["all"] for one in runs]
         field, lost = max(
             (
@@ -64,16 +72,17 @@ def main() -> None:
             ),
             key=lambda pair: pair[1],
         )
+        took = f"{statistics.mean(minutes):.1f}" if minutes else "kept"
         shown = " | ".join(f"{rate:.2f}" for rate in rates)
         print(
             f"| {RUNS[kind]} | {shown} | {statistics.mean(rates):.2f} | {GOALS[kind]:.2f} | "
-            f"{lost:.2f} ({field.replace('_', ' ')}; goal {MOST_LOST}) | {statistics.mean(minutes):.1f} |",
+            f"{lost:.2f} ({field.replace('_', ' ')}; goal {MOST_LOST}) | {took} |",
             flush=True,
         )
 
 
-def train(kind: str, seed: int, folder: Path) -> Path:
-    """Train as the demo does, from another seed; the model file."""
+def train(kind: str, seed: int, folder: Path) -> None:
+    """Train as the demo does, from another seed."""
     command = [
         Path(sys.executable).with_name("celforge"),
         "-q",
@@ -85,7 +94,6 @@ def train(kind: str, seed: int, folder: Path) -> Path:
     command += ["--data", OUT / "dataset", "--base", MODELS / "base", "--seed", str(seed)]
     command += ["--name", kind, "--out", folder, "--save-every", "0"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder / f"{kind}.safetensors"
 
 
 def look(models: Models, judge: Judge, each: int, plain: int) -> dict[str, float]:

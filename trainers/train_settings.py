@@ -154,7 +154,7 @@ class MachineSettings:
     )
     compile: bool = option(
         False,
-        "Compile the UNet by torch.compile, once for each bucket: minutes at the start, faster steps.",
+        "Compile the blocks of the UNet by torch.compile, for each bucket: minutes at first, faster steps.",
         affects_result=False,
     )
     cuda_graphs: bool = option(

@@ -1,7 +1,10 @@
 import copy
 import json
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ from trainers.adapters import loha
 from trainers.adapters.foreign_names import kohya_key
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach, file_metadata
 from trainers.adapters.paths import Shape
+from trainers.compiling import BLOCKS, compiled
 from trainers.export import write_safetensors
 from trainers.layers import find_text_encoder_layers, find_unet_layers, text_encoder_paths, unet_paths
 from trainers.learning_rates import adapter_groups
@@ -33,7 +37,7 @@ def stir(network: AdapterNetwork, seed: int = 5) -> None:
         one.flat.data.copy_(torch.randn(one.flat.shape, generator=generator) * 0.1)
 
 
-def run_unet(unet: nn.Module) -> Tensor:
+def run_unet(unet: Callable[..., Any]) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     latents = torch.randn(2, 4, 8, 8, generator=generator)
     states = torch.randn(2, 5, 16, generator=generator)
@@ -382,26 +386,35 @@ def test_a_file_that_diffusers_wrote_is_loaded_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # torch's compiler warns of itself
-def test_a_compiled_unet_is_one_graph_for_all_steps_and_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_blocks_of_a_shape_share_a_graph_for_all_steps_and_multipliers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "handlers", [])  # it writes a log of each guard
-    unet = tiny_unet(channels=(8,))
-    network = attach(AdapterSpec("loha", 1, 1, 1, 1), unet, tiny_text_encoder())
-    stir(network)
-    compiled = torch.compile(unet, backend="eager", fullgraph=True, dynamic=False)
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        for multiplier in (1.0, 1.0, 0.5):
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend, fullgraph=True))
+    unet, other = tiny_unet(channels=(8,)), tiny_unet(channels=(8,))
+    other.load_state_dict(unet.state_dict())
+    networks = [attach(AdapterSpec("loha", 1, 1, 1, 1), one, tiny_text_encoder()) for one in (unet, other)]
+    compiled_unet = compiled(unet)
+    assert set(unet.state_dict()) == set(other.state_dict())
+    num_graphs = []
+    for seed, multiplier in enumerate((1.0, 1.0, 0.5)):
+        outcomes = []
+        for model, network in ((compiled_unet, networks[0]), (other, networks[1])):
+            stir(network, seed)
             network.set_multiplier(multiplier)
-            expected, found = [], []
-            for one, model in ((expected, unet), (found, compiled)):
-                network.zero_grad()
-                output = run_unet(model)
-                output.square().mean().backward()
-                gradient = network.factors["unet"].flat.grad
-                assert gradient is not None
-                one += [output, gradient.clone()]
-            torch.testing.assert_close(found, expected)
-            assert all(layer.prepared is None for key, layer in network.layers.items() if "unet" in key)
-            torch.optim.AdamW(
-                adapter_groups(network, {"unet": 1e-2, "text_encoder": 1e-2}, by_matrix=False)
-            ).step()
+            network.zero_grad()
+            output = run_unet(model)
+            output.square().mean().backward()  # type: ignore[no-untyped-call]
+            outcomes.append((output, network.factors["unet"].flat.grad))
+        torch.testing.assert_close(*outcomes)
+        num_graphs.append(len(graphs))
+    num_blocks = sum(type(one).__name__ in BLOCKS for one in unet.modules())
+    assert num_graphs[0] < num_blocks
+    assert num_graphs == [num_graphs[0]] * 3
     torch._dynamo.reset()

@@ -41,32 +41,42 @@ def to_tensor(pixels: Pixels) -> Tensor:
     return torch.tensor(pixels).permute(0, 3, 1, 2).float().contiguous() / 127.5 - 1
 
 
-def loss_of(vae: AutoencoderKL, pictures: Tensor, noise: Tensor) -> Tensor:
+def loss_of(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """One number for a batch."""
     posterior = vae.encode(pictures).latent_dist
-    again = vae.decode(posterior.mean + posterior.std * noise).sample
-    error = again - pictures
+    again = vae.decode(posterior.mean + posterior.std * torch.randn_like(posterior.mean)).sample
+    kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
+    return loss_of_pixels(again, pictures) + KL_WEIGHT * kl
+
+
+def loss_of_pixels(found: Tensor, wanted: Tensor) -> Tensor:
+    """One number for a batch, without the latent."""
+    error = found - wanted
     across, down = error.diff(dim=3).abs().mean(), error.diff(dim=2).abs().mean()
     chroma = (error - error.mean(dim=1, keepdim=True)).abs().mean()
-    kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
-    return error.abs().mean() + error.square().mean() + 0.5 * (across + down) + 0.5 * chroma + KL_WEIGHT * kl
+    return error.abs().mean() + error.square().mean() + 0.5 * (across + down) + 0.5 * chroma
 
 
+@torch.no_grad()
+def encoded(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Means of the latents."""
+    return torch.cat([vae.encode(some).latent_dist.mean for some in pictures.split(64)])
+
+
+@torch.no_grad()
 def psnr(vae: AutoencoderKL, pictures: Tensor) -> float:
     """Decibels of the mean of the latent, decoded, over 8-bit pictures."""
-    with torch.no_grad():
-        errors = [
-            (vae.decode(vae.encode(some).latent_dist.mean).sample.clamp(-1, 1) - some).square().mean().item()
-            / 4
-            for some in pictures.split(64)
-        ]
+    errors = [
+        (vae.decode(encoded(vae, some)).sample.clamp(-1, 1) - some).square().mean().item() / 4
+        for some in pictures.split(64)
+    ]
     return -10 * math.log10(sum(errors) / len(errors))
 
 
 def normalise(vae: AutoencoderKL, pictures: Tensor) -> None:
     """Bring each channel of the latent to mean 0 and deviation 1, and take it back before the decoder."""
     with torch.no_grad():
-        latents = torch.cat([vae.encode(some).latent_dist.mean for some in pictures.split(64)])
+        latents = encoded(vae, pictures)
         mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
         channels = len(mean)
         into, back = vae.quant_conv, vae.post_quant_conv
@@ -92,6 +102,9 @@ def main() -> None:
     if arguments.decoder_only:
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
+        latents = torch.cat(
+            [encoded(vae, to_tensor(pixels[at : at + 1024])) for at in range(0, len(pixels), 1024)]
+        )
     learning = [one for one in vae.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=arguments.rate, betas=(0.9, 0.99), weight_decay=0.0)
     began = time.monotonic()
@@ -102,8 +115,10 @@ def main() -> None:
             group["lr"] = arguments.rate * min(1.0, step / 100) * (0.02 + 0.98 * fall)
         chosen = np.sort(rng.integers(0, arguments.pictures - NUM_HELD_OUT, BATCH))
         pictures = to_tensor(pixels[chosen])
-        noise = torch.randn(BATCH, 4, 16, 16)
-        loss = loss_of(vae, pictures, noise * (not arguments.decoder_only))
+        if arguments.decoder_only:
+            loss = loss_of_pixels(vae.decode(latents[torch.from_numpy(chosen)]).sample, pictures)
+        else:
+            loss = loss_of(vae, pictures)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learning, 1.0)
