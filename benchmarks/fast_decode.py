@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from pipeline.images import read_pixels  # noqa: E402 - found by the path above
+from pipeline.images import read_image  # noqa: E402 - found by the path above
 from pipeline.tagging.pixels import Fit, Recipe, prepare_picture  # noqa: E402 - found by the path above
 
 SIZE = 448
@@ -77,7 +77,9 @@ def network() -> nn.Sequential:
 
 def read(paths: list[Path], recipe: Recipe, *, fast: bool = False) -> Tensor:
     reduce_to_px = 2 * SIZE if fast else None
-    planes = [prepare_picture(read_pixels(path, reduce_to_px=reduce_to_px), recipe, SIZE) for path in paths]
+    planes = [
+        prepare_picture(read_image(path, reduce_to_px=reduce_to_px).pixels, recipe, SIZE) for path in paths
+    ]
     return torch.from_numpy(np.stack(planes))
 
 

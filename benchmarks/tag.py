@@ -34,7 +34,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
 from pipeline.batches import run_in_batches  # noqa: E402 - found by the path above
-from pipeline.images import Room, read_pixels  # noqa: E402 - found by the path above
+from pipeline.images import Room, read_image  # noqa: E402 - found by the path above
 from pipeline.tagging.pixels import Fit, Recipe, prepare_picture  # noqa: E402 - found by the path above
 from pipeline.tagging.probabilities import pack  # noqa: E402 - found by the path above
 
@@ -76,8 +76,8 @@ ROOM = Room()
 
 
 def our_pixels(path: Path, recipe: Recipe = KOHYA, *, fast: bool = False) -> np.ndarray:
-    decoded = read_pixels(path, reduce_to_px=2 * SIZE if fast else None, room=ROOM)
-    return prepare_picture(decoded, recipe, SIZE)
+    decoded = read_image(path, reduce_to_px=2 * SIZE if fast else None, room=ROOM)
+    return prepare_picture(decoded.pixels, recipe, SIZE)
 
 
 def cpu_ms(work: Callable[[Path], Any], paths: Sequence[Path]) -> float:

@@ -1,8 +1,8 @@
 """Pictures read the same way everywhere: RGB, uint8, [height, width, 3], upright, on white, the first frame.
 
-Pillow decodes, once `image_containers` has found that the file reaches its end: OpenCV gives pictures that
-are grey from a cut on. Contents decide, not suffixes. Any number of threads may read at once. Colour profiles
-are not applied, as trainers and taggers do not apply them.
+Pillow decodes, or simplejpeg the same pixels, once `image_containers` has found that the file reaches its
+end: OpenCV gives pictures that are grey from a cut on. Contents decide, not suffixes. Any number of threads
+may read at once. Colour profiles are not applied, as trainers and taggers do not apply them.
 """
 
 import hashlib
@@ -114,50 +114,6 @@ class Picture:
     header: ImageHeader
 
 
-def probe_image(source: Path | bytes) -> ImageHeader:
-    """Read a header, without decoding; a file that was cut behind it may pass.
-
-    Raises:
-        UnreadableImageError: empty, not a picture, too many pixels, or not to be opened.
-    """
-    with _opened(source, is_whole=False) as (image, container):
-        return _header(image, container, source)
-
-
-def read_image(source: Path | bytes, *, reduce_to_px: int | None = None) -> Picture:
-    """Decode a picture.
-
-    Args:
-        reduce_to_px: decode a JPEG at a half, a quarter or an eighth, as long as its long side stays at least
-            this long: several times faster, and a little blurred. `header` tells the sizes of the file.
-
-    Raises:
-        UnreadableImageError: truncated, damaged, empty, not a picture, too many pixels, or not to be opened.
-    """
-    with _opened(source, is_whole=True) as (image, container):
-        header = _header(image, container, source)
-        if reduce_to_px is not None and isinstance(image, JpegImageFile):
-            _reduce(image, reduce_to_px)
-        image.load()
-        pixels = _rgb(_upright(image, container), container)
-    return Picture(np.array(pixels, order="C"), header)
-
-
-def read_alpha(source: Path | bytes) -> Pixels | None:
-    """How opaque a picture is, 0 to 255, upright: [height, width]; None for one that nothing shines through.
-
-    Raises:
-        UnreadableImageError: as `read_image`.
-    """
-    with _opened(source, is_whole=True) as (image, container):
-        image.load()
-        if not _is_transparent(image):
-            return None
-        alpha = image.convert("RGBA").getchannel("A")
-        method = None if image.format == "TIFF" else TURNS.get(container.orientation)
-        return np.array(alpha if method is None else alpha.transpose(method), order="C")
-
-
 class Room:
     """Memory to decode into, one piece for each thread: new memory for each 1080p picture costs 2 ms."""
 
@@ -174,37 +130,73 @@ class Room:
         return memory[:num_bytes]
 
 
-def read_pixels(source: Path | bytes, *, reduce_to_px: int | None = None, room: Room | None = None) -> Pixels:
-    """The pixels of `read_image`, those of usual JPEGs by simplejpeg: two fifths less work for the same ones.
+def probe_image(source: Path | bytes) -> ImageHeader:
+    """Read a header, without decoding; a file that was cut behind it may pass.
 
-    Both stand on libjpeg-turbo. Upright YCbCr goes the short way; all else, and whatever libjpeg remarks on,
-    goes through `read_image`, which says what is wrong with it. (OpenCV is slower, and lets libjpeg write its
-    remarks on the terminal.)
+    Raises:
+        UnreadableImageError: empty, not a picture, too many pixels, or not to be opened.
+    """
+    with _opened(source, is_whole=False) as (image, container):
+        return _header(image, container, source)
+
+
+def read_image(source: Path | bytes, *, reduce_to_px: int | None = None, room: Room | None = None) -> Picture:
+    """Decode a picture.
 
     Args:
-        reduce_to_px: as `read_image`.
-        room: where the pixels may lie; they are good until the same thread reads the next picture.
+        reduce_to_px: decode a JPEG at a half, a quarter or an eighth, as long as its long side stays at least
+            this long: several times faster, and a little blurred. `header` tells the sizes of the file.
+        room: where pixels may lie; they are good until the same thread reads the next picture into it.
+
+    Raises:
+        UnreadableImageError: truncated, damaged, empty, not a picture, too many pixels, or not to be opened.
+    """
+    with _opened(source, is_whole=True) as (image, container):
+        header = _header(image, container, source)
+        if reduce_to_px is not None and isinstance(image, JpegImageFile):
+            _reduce(image, reduce_to_px)
+        pixels = _usual_jpeg(image.size, container, room)
+        if pixels is None:
+            image.load()
+            pixels = np.array(_rgb(_upright(image, container), container), order="C")
+    return Picture(pixels, header)
+
+
+def _usual_jpeg(size: tuple[int, int], container: Container, room: Room | None) -> Pixels | None:
+    """Pixels of a usual JPEG by simplejpeg: those of Pillow for two fifths less work; None of all else.
+
+    Both stand on libjpeg-turbo. Upright YCbCr goes this way; what libjpeg remarks on is left to Pillow, which
+    says what is wrong with it. (OpenCV is slower, and lets libjpeg write its remarks on the terminal.)
+    """
+    body = container.body
+    if not container.is_usual_jpeg or container.orientation != 1 or not isinstance(body, io.BytesIO):
+        return None
+    import simplejpeg
+
+    width, height = size
+    memory = None if room is None else room.take(3 * width * height)
+    with suppress(ValueError):  # any remark of libjpeg, such as on damage
+        decoded = simplejpeg.decode_jpeg(
+            body.getvalue(), "RGB", min_width=width, min_height=height, buffer=memory
+        )
+        if decoded.shape[1::-1] == size:
+            return np.asarray(decoded, np.uint8)
+    return None
+
+
+def read_alpha(source: Path | bytes) -> Pixels | None:
+    """How opaque a picture is, 0 to 255, upright: [height, width]; None for one that nothing shines through.
 
     Raises:
         UnreadableImageError: as `read_image`.
     """
     with _opened(source, is_whole=True) as (image, container):
-        if reduce_to_px is not None and isinstance(image, JpegImageFile):
-            _reduce(image, reduce_to_px)
-        is_usual = container.is_usual_jpeg and container.orientation == 1
-        body = container.body.getvalue() if is_usual and isinstance(container.body, io.BytesIO) else None
-        size = image.size
-    if body is not None:
-        import simplejpeg
-
-        with suppress(ValueError):  # any remark of libjpeg, such as on damage
-            memory = None if room is None else room.take(3 * size[0] * size[1])
-            decoded = simplejpeg.decode_jpeg(
-                body, "RGB", min_width=size[0], min_height=size[1], buffer=memory
-            )
-            if decoded.shape[1::-1] == size:
-                return np.asarray(decoded, np.uint8)
-    return read_image(source, reduce_to_px=reduce_to_px).pixels
+        image.load()
+        if not _is_transparent(image):
+            return None
+        alpha = image.convert("RGBA").getchannel("A")
+        method = None if image.format == "TIFF" else TURNS.get(container.orientation)
+        return np.array(alpha if method is None else alpha.transpose(method), order="C")
 
 
 def _reduce(image: JpegImageFile, long_side_px: int) -> None:

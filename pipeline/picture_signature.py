@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 THUMB_PX = 192  # longer side
 THUMB_QUALITY = 80
-_LEAST_PX = 384
+_LEAST_PX = 192
 RECIPE: "dict[str, Json]" = {
-    "decoder": "Pillow, DCT scaling of JPEG",
+    "decoder": "libjpeg-turbo, DCT scaling of JPEG",
     "reduction": f"halves to {_LEAST_PX} px, area to {THUMB_PX} px",
     "hash": "sign of 8 x 8 DCT of 32 x 32, dead zone",
-    "version": 1,
+    "version": 2,
 }
 
 # shares of the picture cut off at left, top, right and bottom before hashing: a crop, hashed whole, is near

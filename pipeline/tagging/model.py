@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.console import LOG
 from pipeline.errors import DeviceError, InputError, SettingsError
 from pipeline.hub import HubFile, Ledger, fetch, known_sha256
-from pipeline.images import Room, read_pixels
+from pipeline.images import Room, read_image
 from pipeline.onnx import Device, Session, open_session
 from pipeline.settings import Json, nearest
 from pipeline.tagging.entries import (
@@ -223,7 +223,7 @@ class TaggerModel:
     def prepare(self, file: "MediaFile") -> NDArray[Any]:
         """One picture as the model takes it."""
         at_least = FAST_DECODE_SIDES * self._size_px if self._fast_decode else None
-        pixels = read_pixels(file.path, reduce_to_px=at_least, room=self._room)
+        pixels = read_image(file.path, reduce_to_px=at_least, room=self._room).pixels
         prepared = prepare_picture(pixels, self._tagger.recipe, self._size_px)
         return prepared.astype(self._session.input_dtype, copy=False)
 
