@@ -299,6 +299,24 @@ def holds(folder: Path, kind: Kind, *, leave_out: Path | None = None) -> bool:
     return False
 
 
+def first_free(
+    chain: Chain, waiting: Sequence[tuple[int, Link]], working: Sequence[Link]
+) -> tuple[int, Link] | None:
+    """The first of some numbered trainings that starts from no model which one before it is still to make."""
+    before = [*working]
+    for number, link in waiting:
+        if not any(_leans_on(chain, link, one) for one in before):
+            return number, link
+        before.append(link)
+    return None
+
+
+def _leans_on(chain: Chain, later: Link, earlier: Link) -> bool:
+    root, made = chain.project.root, earlier.made
+    values = [value for value in later.settings.values() if isinstance(value, str) and value]
+    return made is not None and any((root / value).is_relative_to(made) for value in values)
+
+
 def select(chain: Chain, first: str | None, last: str | None, only: Sequence[str]) -> tuple[Link, ...]:
     """The links from one to another, or some of them; `train` stands for every entry.
 

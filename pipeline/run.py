@@ -20,7 +20,7 @@ import click
 
 import pipeline
 from pipeline.catalog import Catalog
-from pipeline.chain import Chain, Link
+from pipeline.chain import Chain, Link, first_free
 from pipeline.chain_plan import FILLS_DISK, Planned, after_of, count_items, judge, make_plan
 from pipeline.chain_state import (
     Disk,
@@ -210,7 +210,7 @@ class Run:
                     for process in working:
                         process.ask_to_stop()
                 if may_begin and len(working) < self.chain.trainings_at_once:
-                    pair = self._first_free(waiting, [begun.link for _, begun in working.values()])
+                    pair = first_free(self.chain, waiting, [begun.link for _, begun in working.values()])
                     if pair is not None:
                         waiting.remove(pair)
                         try:
@@ -239,22 +239,6 @@ class Run:
         command = [*self.program, link.command, *link.arguments, "--json"]
         share = 1 / self.chain.trainings_at_once
         return Beside(link.name, command, self.chain.project.root, share=share)
-
-    def _first_free(
-        self, waiting: Sequence[tuple[int, Link]], working: Sequence[Link]
-    ) -> tuple[int, Link] | None:
-        """The first that trains from no model which one before it is still to make."""
-        before = [*working]
-        for number, link in waiting:
-            if not any(self._leans_on(link, one) for one in before):
-                return number, link
-            before.append(link)
-        return None
-
-    def _leans_on(self, later: Link, earlier: Link) -> bool:
-        root, made = self.chain.project.root, earlier.made
-        values = [value for value in later.settings.values() if isinstance(value, str) and value]
-        return made is not None and any((root / value).is_relative_to(made) for value in values)
 
     def _take(self, number: int, total: int, link: Link, catalog: Catalog) -> None:
         begun = self._begin(number, total, link, catalog)
