@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline import journal as journal_module
@@ -200,8 +200,11 @@ def test_an_overwritten_file_comes_back_where_hard_links_cannot_be_made(
     assert bench.is_as_at_first()
 
 
-def test_writing_the_same_bytes_again_can_be_taken_back(bench: Bench) -> None:
-    bench.apply(Write(Path("a.txt"), "1girl", expects=sha256("1girl")))
+def test_writing_the_same_bytes_again_leaves_the_file_alone(bench: Bench) -> None:
+    before = (bench.root / "a.txt").stat()
+    bench.apply(Write(Path("a.txt"), "1girl", expects=sha256("1girl")), Write(Path("new.txt"), "solo"))
+    after = (bench.root / "a.txt").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     bench.undo()
     assert bench.is_as_at_first()
 
@@ -858,6 +861,15 @@ def test_any_plan_on_any_tree_is_taken_back_to_the_first_byte(
 @posix_only
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TREES, ACTIONS, st.integers(0, 30))
+@example(
+    {},
+    [
+        Write(Path("b"), ""),
+        Place(Path("b"), Path("a"), "hardlink"),
+        Write(Path("b"), "", expects="as it is"),  # what it holds already: it stays one file with its link
+    ],
+    0,
+)
 def test_any_plan_ends_alike_whether_interrupted_or_not(
     scratch: Path, tree: dict[Path, str], actions: list[Action], stop_after: int
 ) -> None:
