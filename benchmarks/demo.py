@@ -31,7 +31,7 @@ MOST_BEFORE, MOST_LOST = 0.05, 0.25
 
 
 def main() -> None:
-    """What is asked for."""
+    """Read the command line; models that need not be kept go to a temporary folder."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -42,6 +42,7 @@ sys.path.insert(0, str(ROOT))
 
 from trainers.adapters import base as adapters_base  # noqa: E402 - found by the path above
 from trainers.adapters.network import AdapterNetwork, AdapterSpec, attach  # noqa: E402 - found by the path above
+from trainers.compiling import compiled  # noqa: E402 - found by the path above
 from trainers.narrow_norms import keep_norms_narrow  # noqa: E402 - found by the path above
 from trainers.physical_limits import attainable_flop_per_s  # noqa: E402 - found by the path above
 
@@ -160,7 +161,7 @@ def measure(way: str, given: argparse.Namespace) -> dict[str, float]:
     if is_gpu and way.startswith(("frozen", "ours")):
         keep_norms_narrow(unet)
     optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=is_gpu or None) if learning else None
-    model = torch.compile(unet, dynamic=False) if given.compile else unet
+    model = compiled(unet) if given.compile else unet
     gradients = make_gradients(model, given, device, learning, is_full)
     for _ in range(max(1, given.warmup)):
         forget()

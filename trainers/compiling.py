@@ -1,8 +1,8 @@
 """The compiled UNet: torch.compile of its blocks, with one sentence where its compiler cannot do it here.
 
 A UNet repeats a few kinds of blocks. Compiled one by one, blocks of equal shapes share what was compiled: 20
-graphs of 60 to 210 operations for Stable Diffusion 1, where the whole is one of thousands, whose compilation
-takes several times as long. What is left between blocks are single convolutions and joins.
+graphs of 60 to 210 operations for Stable Diffusion 1 with a LoCon, where the whole is one of thousands.
+Tracing takes a third of the time (benchmarks/RESULTS.md). Between blocks are single convolutions and joins.
 """
 
 from collections.abc import Callable

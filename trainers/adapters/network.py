@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Literal, cast
 
@@ -70,27 +71,14 @@ class AdapterSpec:
         return size.linear_dim, size.linear_alpha
 
 
-class _Preparation:
-    """Makes the thin factors of one part's layers before its forward pass.
+def _prepare(factors: FlatFactors, multiplier: Tensor, part: nn.Module, _inputs: object) -> None:
+    """Make the thin factors of one part's layers before its forward pass, in the dtype it will compute in.
 
     They serve until the next one, or until gradients are cleared: blocks that are computed again in the
-    backward pass (gradient checkpointing) must find the same. Compiled, they are part of the graph and are
-    not left behind.
+    backward pass (gradient checkpointing) must find the same.
     """
-
-    def __init__(self, factors: FlatFactors, multiplier: Tensor) -> None:
-        self._factors = factors
-        self._multiplier = multiplier
-
-    def before(self, part: nn.Module, _inputs: object) -> None:
-        """Prepare in the dtype that autocast, or the weights, will compute in."""
-        weight = next(part.parameters())
-        self._factors.prepare(self._multiplier, compute_dtype(weight))
-
-    def after(self, _part: nn.Module, _inputs: object, _output: object) -> None:
-        """Leave nothing on the layers of a compiled graph."""
-        if torch.compiler.is_compiling():
-            self._factors.forget()
+    weight = next(part.parameters())
+    factors.prepare(multiplier, compute_dtype(weight))
 
 
 class AdapterNetwork:
@@ -112,9 +100,7 @@ class AdapterNetwork:
         self._multiplier = multiplier
         self._hooks: list[RemovableHandle] = []
         for part, one in factors.items():
-            preparation = _Preparation(one, multiplier)
-            self._hooks.append(parts[part].register_forward_pre_hook(preparation.before))
-            self._hooks.append(parts[part].register_forward_hook(preparation.after))
+            self._hooks.append(parts[part].register_forward_pre_hook(partial(_prepare, one, multiplier)))
 
     @property
     def num_trainable(self) -> int:
