@@ -363,7 +363,7 @@ def test_cards_hidden_on_purpose_are_a_note() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("2.5.1", "problem"), ("2.6.0", None), ("2.13.0+cpu", None), ("2.14.0", "note")]
+    ("version", "status"), [("2.6.0", "problem"), ("2.7.0", None), ("2.13.0+cpu", None), ("2.14.0", "note")]
 )
 def test_the_version_of_torch_is_held_against_the_tested_range(version: str, status: str | None) -> None:
     answers = {"import torch\n": TORCH}
@@ -481,7 +481,7 @@ def test_picture_formats_are_judged(missing: list[str], status: str) -> None:
 
 
 def test_the_training_packages_may_be_absent_but_not_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    declare(monkeypatch, "numpy>=2", "torch>=2.6; extra == 'train'", "diffusers>=0.32; extra == 'train'")
+    declare(monkeypatch, "numpy>=2", "torch>=2.7; extra == 'train'", "diffusers>=0.32; extra == 'train'")
     monkeypatch.setattr(package_checks, "_OPTIONAL", {})
     assert package_checks.check_training_packages(facts())[0].status == "note"
     old = package_checks.check_training_packages(facts(versions={"diffusers": "0.30"}))[0]
