@@ -1,7 +1,7 @@
 """The grid of a comparison as one picture: models across, prompts down, with labels that can be read.
 
-Small pictures are enlarged by whole factors, so that every pixel stays a square; very large grids are made
-smaller as a whole.
+Small pictures are enlarged by whole factors, smoothly, as viewers do: outlines of 64 px stay lines and do not
+become stairs. Very large grids are made smaller as a whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -92,8 +92,7 @@ def _scaled(image: Image.Image, factor: float) -> Image.Image:
     if factor == 1:
         return image
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    how = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.LANCZOS
-    return image.resize(size, how)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _left(column: int, cell: int) -> int:

@@ -69,10 +69,9 @@ def _row(plan: Plan, down: int, labels: Sequence[tuple[str, str, str]], pictures
             continue
         width, height = cell.prompt.width_px, cell.prompt.height_px
         factor = max(1, -(-192 // max(width, height)))
-        kind = ' class="small"' if factor > 1 else ""
         alternative = attribute(f"{', '.join(part for part in label if part)}: {prompt.text}")
         cells.append(
-            f'<td><a href="{address(path)}"><img{kind} src="{address(path)}" width="{width * factor}" '
+            f'<td><a href="{address(path)}"><img src="{address(path)}" width="{width * factor}" '
             f'height="{height * factor}" loading="lazy" alt="{alternative}"></a></td>'
         )
     return f"<tr>{head}{''.join(cells)}</tr>\n"

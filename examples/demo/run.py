@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 OUT = HERE / "out"
 MODELS, PRESETS, EPISODES = HERE / "models", HERE / "presets", HERE / "episodes"
 RUNS = {"loha": "LoHa", "locon": "LoCon", "full": "full"}
-EACH = 10  # pictures a character that the judge looks at
+EACH = 20  # pictures a character that the judge looks at: 100 of each model
 
 
 def project_text() -> str:

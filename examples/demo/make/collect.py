@@ -2,7 +2,7 @@
 
     python examples/demo/make/collect.py
 
-Takes the last round of scratch/models with the autoencoder of scratch/vae, whose decoder may have been trained further on, the
+Takes the last round of scratch/models with the autoencoder of scratch/vae, whose decoder sharpen_vae.py trained further on, the
 tagger of scratch/tagger and the judge. scratch/base.json is written by measure_base.py --card.
 """
 

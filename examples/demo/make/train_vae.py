@@ -93,20 +93,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--rate", type=float, default=PEAK_RATE)
-    parser.add_argument("--decoder-only", action="store_true", help="the latent stays as it is")
     arguments = parser.parse_args()
     pixels, _ = drawings(SEED, arguments.pictures, 64)
     held_out = to_tensor(pixels[-NUM_HELD_OUT:])
     torch.manual_seed(SEED)
     vae = AutoencoderKL.from_pretrained(PATH) if PATH.is_dir() else new_vae()
-    if arguments.decoder_only:
-        vae.encoder.requires_grad_(False)
-        vae.quant_conv.requires_grad_(False)
-        latents = torch.cat(
-            [encoded(vae, to_tensor(pixels[at : at + 1024])) for at in range(0, len(pixels), 1024)]
-        )
-    learning = [one for one in vae.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=arguments.rate, betas=(0.9, 0.99), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=arguments.rate, betas=(0.9, 0.99), weight_decay=0.0)
     began = time.monotonic()
     rng = np.random.default_rng(SEED)
     for step in range(1, arguments.steps + 1):
@@ -114,22 +106,17 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = arguments.rate * min(1.0, step / 100) * (0.02 + 0.98 * fall)
         chosen = np.sort(rng.integers(0, arguments.pictures - NUM_HELD_OUT, BATCH))
-        pictures = to_tensor(pixels[chosen])
-        if arguments.decoder_only:
-            loss = loss_of_pixels(vae.decode(latents[torch.from_numpy(chosen)]).sample, pictures)
-        else:
-            loss = loss_of(vae, pictures)
+        loss = loss_of(vae, to_tensor(pixels[chosen]))
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if step % 100 == 0:
             minutes = (time.monotonic() - began) / 60
             print(f"{step} steps, {minutes:.1f} min: {psnr(vae, held_out):.2f} dB", flush=True)
         if step % 500 == 0:
             vae.save_pretrained(PATH)  # the same command goes on from it, with a schedule of its own
-    if not arguments.decoder_only:
-        normalise(vae, to_tensor(pixels[:2048]))
+    normalise(vae, to_tensor(pixels[:2048]))
     vae.save_pretrained(PATH)
     print(f"{PATH}: {arguments.steps} steps of {BATCH}, held-out {psnr(vae, held_out):.2f} dB")
 
