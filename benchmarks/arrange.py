@@ -55,25 +55,21 @@ def make_project(root: Path, images: int, folder_images: int) -> None:
                 job.set_fact(file, "characters", names[: 1 + number % 2])
 
 
-def seconds(command: list[str]) -> tuple[float, float]:
-    """(wall seconds, peak MB) of a command."""
+def seconds(command: list[str]) -> float:
+    """Wall seconds of a command."""
     started = time.perf_counter()
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        sys.exit(f"{' '.join(command)} ended with {child.returncode}")
-    return time.perf_counter() - started, usage.ru_maxrss / 1024
+    code = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+    ).returncode
+    if code:
+        sys.exit(f"{' '.join(command)} ended with {code}")
+    return time.perf_counter() - started
 
 
-def show(title: str, runs: list[tuple[float, float]]) -> float:
-    """Print the median of some runs; returns the wall time."""
-    walls = [wall for wall, _ in runs]
-    wall, peak = statistics.median(walls), statistics.median(peak for _, peak in runs)
-    print(
-        f"{title:<34} wall {wall:7.2f} s ({min(walls):.2f} to {max(walls):.2f})   peak {peak:4.0f} MB",
-        flush=True,
-    )
+def show(title: str, walls: list[float]) -> float:
+    """Print the median of some runs, and return it."""
+    wall = statistics.median(walls)
+    print(f"{title:<34} wall {wall:7.2f} s ({min(walls):.2f} to {max(walls):.2f})", flush=True)
     return wall
 
 
@@ -82,8 +78,9 @@ def list_links(root: Path, list_path: Path) -> int:
     inodes = {os.stat(path).st_ino: path for path in (root / "frames").rglob("*.*")}
     lines = []
     for path in (root / "dataset").rglob("*.*"):
-        target = root / "bare" / path.relative_to(root / "dataset")
-        lines.append(f"{inodes[os.stat(path).st_ino]}\t{target}\n")
+        if not path.name.startswith("."):  # .celforge-made
+            target = root / "bare" / path.relative_to(root / "dataset")
+            lines.append(f"{inodes[os.stat(path).st_ino]}\t{target}\n")
     list_path.write_text("".join(lines), encoding="utf-8")
     return len(lines)
 
