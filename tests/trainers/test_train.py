@@ -2,9 +2,7 @@
 
 import json
 import multiprocessing
-import os
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,14 +111,11 @@ def test_a_killed_run_goes_on_from_its_last_state(
     options = ("--name", "a", "--steps", 5, "--train", "unet")
     out = dataset.parent / "models/a"
     command = ["train", "lora", "--data", dataset, "--base", tiny_files.diffusers, *FAST, *options]
-    # a child that is forked has torch already, which takes longer to load than the run
-    context: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
-    process = context.Process(target=train_slowly, args=([str(one) for one in command],))
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # 3.12 warns of fork beside threads; none holds a lock
-        process.start()
+    # not a fork: on a machine with a GPU autograd has threads, and refuses to work in a child of theirs
+    process = multiprocessing.get_context("spawn").Process(
+        target=train_slowly, args=([str(one) for one in command],)
+    )
+    process.start()
     try:
         wait_for(lambda: any(out.glob("state/*.pt")) or not process.is_alive())
         assert process.is_alive()
