@@ -15,6 +15,10 @@ from hypothesis import settings
 from pipeline import console
 from pipeline.cli import cli, run
 
+# Tests are of the CPU, on every machine alike: where autograd knows of a GPU, a fork (crashing.py) cannot train.
+if "CELFORGE_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "demo"))  # its modules are flat
 
 # a busy machine fails no test, and two runs of one commit draw the same; elsewhere each run looks further

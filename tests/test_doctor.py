@@ -363,7 +363,7 @@ def test_cards_hidden_on_purpose_are_a_note() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("2.6.0", "problem"), ("2.7.0", None), ("2.13.0+cpu", None), ("2.14.0", "note")]
+    ("version", "status"), [("2.6.0", "problem"), ("2.7.0", None), ("2.14.1+cpu", None), ("2.15.0", "note")]
 )
 def test_the_version_of_torch_is_held_against_the_tested_range(version: str, status: str | None) -> None:
     answers = {"import torch\n": TORCH}

@@ -8,7 +8,7 @@ from pipeline.machine.packages import Answer, own_command, torch_command, uninst
 
 TRAINING = "Training"
 
-OLDEST_TESTED, NEWEST_TESTED = "2.7", "2.13"
+OLDEST_TESTED, NEWEST_TESTED = "2.7", "2.14"
 _PINNED = "torch==2.13.0"
 _IMPORT_S = 120.0  # a first import from a slow disk takes a minute
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped where there is none."""
+"""What only a GPU can show: `CELFORGE_TEST_GPU=1 pytest tests/trainers/test_on_gpu.py`; the other tests leave it alone."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tests.conftest import Answer, Celforge
 from tests.trainers.conftest import TinyFiles
 from tests.trainers.trainer_pictures import write_pictures
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here, or no CELFORGE_TEST_GPU")
 
 Train = Callable[..., Answer]
 STEPS = 8
