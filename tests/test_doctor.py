@@ -481,13 +481,13 @@ def test_picture_formats_are_judged(missing: list[str], status: str) -> None:
 
 
 def test_the_training_packages_may_be_absent_but_not_by_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    declare(monkeypatch, "numpy>=2", "torch>=2.7; extra == 'train'", "diffusers>=0.32; extra == 'train'")
+    declare(monkeypatch, "numpy>=2", "torch>=2.7; extra == 'train'", "diffusers>=0.37; extra == 'train'")
     monkeypatch.setattr(package_checks, "_OPTIONAL", {})
     assert package_checks.check_training_packages(facts())[0].status == "note"
     old = package_checks.check_training_packages(facts(versions={"diffusers": "0.30"}))[0]
     assert old.status == "problem"
-    new = package_checks.check_training_packages(facts(versions={"diffusers": "0.35"}))[0]
-    assert (new.status, new.text) == ("ok", "diffusers 0.35")
+    new = package_checks.check_training_packages(facts(versions={"diffusers": "0.37"}))[0]
+    assert (new.status, new.text) == ("ok", "diffusers 0.37")
 
 
 # --- machine, files, model cache ---
