@@ -5,6 +5,7 @@ from itertools import groupby
 from pathlib import Path
 
 from pipeline.report_page.markup import address, attribute, text
+from trainers.compare_grid import SMALLEST_CELL_PX
 from trainers.compare_plan import Plan
 
 _STYLE = Path(__file__).with_name("compare_page.css")
@@ -68,7 +69,7 @@ def _row(plan: Plan, down: int, labels: Sequence[tuple[str, str, str]], pictures
             cells.append('<td class="none">not drawn</td>')
             continue
         width, height = cell.prompt.width_px, cell.prompt.height_px
-        factor = max(1, -(-192 // max(width, height)))
+        factor = max(1, -(-SMALLEST_CELL_PX // max(width, height)))
         alternative = attribute(f"{', '.join(part for part in label if part)}: {prompt.text}")
         cells.append(
             f'<td><a href="{address(path)}"><img src="{address(path)}" width="{width * factor}" '

@@ -16,8 +16,10 @@ from tests.conftest import Answer, Celforge
 from tests.trainers.conftest import TinyFiles
 from tests.trainers.tiny_models import tiny_models
 from trainers.adapters.network import AdapterSpec, attach
+from trainers.compare_grid import draw_grid
 from trainers.export import write_safetensors
 from trainers.models import save_diffusers, save_single_file
+from trainers.prompts import Prompt
 
 
 def write_adapter(
@@ -221,3 +223,13 @@ def test_an_adapter_is_drawn_by_what_its_base_predicts(
     assert drawn(celforge(*where, "--prompts", "prompts.txt", "--prediction", "v")) == 4  # other pictures
     assert drawn(celforge(*where, "--prompts", "prompts.txt", "--guidance-rescale", 0.7)) == 4
     assert len(set(pictures(project).values())) == 12
+
+
+def test_small_pictures_are_enlarged_threefold_and_smoothly() -> None:
+    """A blue half beside a red one: between them are mixtures, where squares would have none."""
+    halves = Image.new("RGB", (64, 64), (255, 0, 0))
+    halves.paste((0, 0, 255), (0, 0, 32, 64))
+    grid = draw_grid([("base", "", "")], [Prompt(text="halves")], lambda *_: halves).convert("RGB")
+    counts = {pixel: count for count, pixel in grid.getcolors(1 << 20) or ()}
+    assert 0.9 * 96 * 192 < counts[0, 0, 255] <= 96 * 192
+    assert any(green == 0 and 40 < red < 215 and 40 < blue < 215 for red, green, blue in counts)

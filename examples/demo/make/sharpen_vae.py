@@ -9,7 +9,6 @@ to be alike as well (Wang et al. 2018, arXiv:1711.11585, eq. 4). The encoder sta
 """
 
 import argparse
-import math
 import time
 from itertools import chain
 
@@ -20,7 +19,7 @@ from drawn import drawings
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
-from train_vae import NUM_HELD_OUT, PATH, encoded, loss_of_pixels, psnr, to_tensor
+from train_vae import NUM_HELD_OUT, PATH, encoded, loss_of_pixels, psnr, share_of_rate, through, to_tensor
 from train_vae import SEED as SEED_OF_DRAWINGS
 
 SEED, PICTURES = 2, 20_000
@@ -79,14 +78,12 @@ def hinge_loss(discriminator: Discriminator, found: Tensor, wanted: Tensor) -> T
     return functional.relu(1 - of_drawings).mean() + functional.relu(1 + of_found).mean()
 
 
-@torch.no_grad()
 def state(vae: AutoencoderKL, pictures: Tensor) -> str:
     """What a person would see of it: the error, and how strong outlines are beside those of the drawings."""
-    found = torch.cat([vae.decode(encoded(vae, some)).sample.clamp(-1, 1) for some in pictures.split(64)])
+    found = through(vae, pictures)
     strengths = [one.diff(dim=2).abs().mean() + one.diff(dim=3).abs().mean() for one in (found, pictures)]
-    return (
-        f"held-out {psnr(vae, pictures):.2f} dB, outlines {strengths[0] / strengths[1]:.2f} of the drawings'"
-    )
+    outlines = strengths[0] / strengths[1]
+    return f"held-out {psnr(found, pictures):.2f} dB, outlines {outlines:.2f} of the drawings'"
 
 
 def main() -> None:
@@ -99,20 +96,17 @@ def main() -> None:
     torch.manual_seed(SEED)
     vae, discriminator = AutoencoderKL.from_pretrained(PATH, torch_dtype=torch.float32), Discriminator()
     print(f"before: {state(vae, held_out)}", flush=True)
-    parts = [to_tensor(pixels[at : at + 1024]) for at in range(0, len(pixels), 1024)]
-    latents = torch.cat([encoded(vae, part) for part in parts])
+    latents = encoded(vae, to_tensor(pixels))
     learning = list(chain(vae.decoder.parameters(), vae.post_quant_conv.parameters()))
-    optimizers = [
+    of_decoder, of_discriminator = (
         torch.optim.AdamW(parameters, lr=RATE, betas=(0.5, 0.99), weight_decay=0.0)
         for parameters in (learning, discriminator.parameters())
-    ]
-    of_decoder, of_discriminator = optimizers
+    )
     began = time.monotonic()
     rng = np.random.default_rng(SEED)
     for step in range(1, arguments.steps + 1):
-        fall = (1 + math.cos(math.pi * step / arguments.steps)) / 2
-        for group in chain(*(one.param_groups for one in optimizers)):
-            group["lr"] = RATE * min(1.0, step / WARM_UP_STEPS) * (0.02 + 0.98 * fall)
+        for group in chain(of_decoder.param_groups, of_discriminator.param_groups):
+            group["lr"] = RATE * share_of_rate(step, arguments.steps, WARM_UP_STEPS)
         chosen = np.sort(rng.integers(0, PICTURES - NUM_HELD_OUT, BATCH))
         wanted, of_wanted = to_tensor(pixels[chosen]), latents[torch.from_numpy(chosen)]
         found = vae.decode(of_wanted + LATENT_NOISE * torch.randn_like(of_wanted)).sample

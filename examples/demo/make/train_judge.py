@@ -15,19 +15,10 @@ from judge import Judge
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
-from train_vae import to_tensor
+from train_vae import through, to_tensor
 
 UNSEEN = -100  # the place that cross entropy passes over
 SEED, NUM_PICTURES, NUM_HELD_OUT, BATCH, RATE = 3, 20_000, 2_000, 64, 2e-3
-
-
-def through(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Pictures as a model of this autoencoder would draw them at best."""
-    with torch.no_grad():
-        parts = [
-            vae.decode(vae.encode(some).latent_dist.mean).sample.clamp(-1, 1) for some in pictures.split(64)
-        ]
-    return torch.cat(parts)
 
 
 def accuracy(judge: Judge, pictures: Tensor, wanted: Tensor) -> dict[str, float]:
